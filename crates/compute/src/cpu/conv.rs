@@ -1,0 +1,327 @@
+//! Dense convolution, forward and data gradient: gathers through [`Window`]s, tiles by the micro-kernel.
+//!
+//! A work item is one image's band of rows. It copies the source rows that it needs into a zero-padded scratch buffer
+//! (so that a kernel row's columns and channels are one contiguous run), then forms panel by panel of output channels.
+//! Bands depend on shapes alone, so results do not depend on the number of threads.
+
+use rayon::prelude::*;
+
+use crate::graph::Activation;
+
+use super::elementwise::activate_rows;
+use super::norm::{Moments, row_moments};
+use super::pack::Packing;
+use super::scratch::{Shared, Tensor, copy_padded, with_scratch};
+use super::simd::Isa;
+use super::tile::{Init, MAX_TAPS, Tap, Tile, Tiles};
+use super::window::Window;
+
+/// A band's scratch and output together stay under this many elements (the second-level cache holds them).
+const BAND_ELEMENTS: usize = 48 * 1024;
+
+/// Pixels of one work item of a pointwise convolution.
+const POINTWISE_PIXELS: usize = 168;
+
+/// What is done with each band once it is formed, while it is in cache.
+#[derive(Clone, Copy)]
+pub(crate) struct Epilogue {
+    /// A row of as many elements as there are output channels.
+    pub bias: Option<Shared>,
+    pub activation: Activation,
+    pub residual: Option<Tensor>,
+    /// Whether to add to what the destination holds.
+    pub add: bool,
+}
+
+impl Epilogue {
+    pub const NONE: Epilogue =
+        Epilogue { bias: None, activation: Activation::Identity, residual: None, add: false };
+}
+
+/// One band of one window: which image, which of the window's rows.
+struct Band {
+    window: usize,
+    image: usize,
+    rows: (usize, usize),
+}
+
+/// A convolution ready to run: windows, bands and places in its packed weights.
+pub(crate) struct DenseConv {
+    windows: Vec<Window>,
+    bands: Vec<Band>,
+    /// Offset of each window's packed weights.
+    packed: Vec<usize>,
+    packings: Vec<Packing>,
+    packed_len: usize,
+    pointwise: bool,
+}
+
+impl DenseConv {
+    /// `source` and `destination` are shapes `[n, h, w, c]`.
+    pub fn new(
+        tiles: &Tiles,
+        windows: Vec<Window>,
+        source: [usize; 4],
+        destination: [usize; 4],
+    ) -> DenseConv {
+        let depth = source[3];
+        let packings: Vec<Packing> = windows
+            .iter()
+            .map(|w| Packing { cols: destination[3], rows: w.row_offsets.len() * w.tap_rows(depth) })
+            .collect();
+        let mut packed_len = 0;
+        let packed = packings
+            .iter()
+            .map(|p| {
+                let offset = packed_len;
+                packed_len += p.len(tiles);
+                offset
+            })
+            .collect();
+        let pointwise = windows.len() == 1
+            && windows[0].kernel_rows.len() == 1
+            && windows[0].kernel_cols.len() == 1
+            && windows[0].row_offsets == [0]
+            && windows[0].col_offset == 0
+            && source[..3] == destination[..3];
+        let mut bands = Vec::new();
+        if !pointwise {
+            for image in 0..destination[0] {
+                for (window, w) in windows.iter().enumerate() {
+                    assert!(w.row_offsets.len() <= MAX_TAPS, "kernels have at most {MAX_TAPS} rows");
+                    let row = w.row_step * w.source_cols() * depth + w.cols * destination[3];
+                    let most = (BAND_ELEMENTS / row.max(1)).clamp(1, w.rows.max(1));
+                    let count = w.rows.div_ceil(most);
+                    for b in 0..count {
+                        bands.push(Band {
+                            window,
+                            image,
+                            rows: (b * w.rows / count, (b + 1) * w.rows / count),
+                        });
+                    }
+                }
+            }
+        }
+        DenseConv { windows, bands, packed, packings, packed_len, pointwise }
+    }
+
+    /// Elements of the packed weights.
+    pub fn packed_len(&self) -> usize {
+        self.packed_len
+    }
+
+    /// Packs weights given as `weight(kernel row, kernel column, source channel, destination channel)`.
+    pub fn pack(
+        &self,
+        tiles: &Tiles,
+        source_channels: usize,
+        out: &mut [f32],
+        weight: impl Fn(usize, usize, usize, usize) -> f32,
+    ) {
+        for ((window, packing), &offset) in self.windows.iter().zip(&self.packings).zip(&self.packed) {
+            let tap_rows = window.tap_rows(source_channels).max(1);
+            let out = &mut out[offset..offset + packing.len(tiles)];
+            packing.pack(tiles, out, |row, column| {
+                let (tap, rest) = (row / tap_rows, row % tap_rows);
+                let (run, channel) = (rest / source_channels, rest % source_channels);
+                weight(window.kernel_rows[tap], window.kernel_cols[run], channel, column)
+            });
+        }
+    }
+
+    /// Number of parts in which statistics are taken.
+    pub fn parts(&self, pixels: usize) -> usize {
+        if self.pointwise { pixels.div_ceil(POINTWISE_PIXELS) } else { self.bands.len() }
+    }
+
+    /// Pixels of each part, for an output of this shape.
+    pub fn part_counts(&self, output: [usize; 4], out: &mut Vec<usize>) {
+        if self.pointwise {
+            let pixels = output[0] * output[1] * output[2];
+            out.extend((0..self.parts(pixels)).map(|p| POINTWISE_PIXELS.min(pixels - p * POINTWISE_PIXELS)));
+        } else {
+            out.extend(self.bands.iter().map(|b| (b.rows.1 - b.rows.0) * self.windows[b.window].cols));
+        }
+    }
+
+    /// Runs the convolution. `moments`, of [`DenseConv::parts`] rows of the destination's channels, receives the
+    /// statistics of each part.
+    ///
+    /// # Safety
+    /// Tensors must be valid and of the shapes that the convolution was made for; the destination overlaps neither the
+    /// source nor the residual; `packed` holds the packed weights.
+    pub unsafe fn run(
+        &self,
+        isa: Isa,
+        source: Tensor,
+        destination: Tensor,
+        packed: &[f32],
+        epilogue: Epilogue,
+        moments: Option<&mut [Moments]>,
+    ) {
+        let tiles = Tiles::of(isa);
+        let parts = self.parts(destination.pixels());
+        let channels = destination.channels();
+        let job = Job { isa, tiles, source, destination, packed, epilogue };
+        let run = |part: usize, moments: Option<&mut [Moments]>| {
+            // SAFETY: parts are disjoint in the destination; the caller promises the rest.
+            unsafe {
+                if self.pointwise {
+                    self.pointwise_part(&job, part, moments);
+                } else {
+                    self.band_part(&job, &self.bands[part], moments);
+                }
+            }
+        };
+        match moments {
+            Some(moments) => {
+                assert_eq!(moments.len(), parts * channels);
+                moments.par_chunks_mut(channels).enumerate().for_each(|(part, m)| run(part, Some(m)));
+            }
+            None => (0..parts).into_par_iter().for_each(|part| run(part, None)),
+        }
+    }
+
+    unsafe fn pointwise_part(&self, job: &Job, part: usize, moments: Option<&mut [Moments]>) {
+        let Job { isa, tiles, source, destination, packed, epilogue } = *job;
+        let first = part * POINTWISE_PIXELS;
+        let pixels = POINTWISE_PIXELS.min(destination.pixels() - first);
+        let depth = source.channels();
+        // SAFETY: pixels first..first + pixels exist in both tensors.
+        unsafe {
+            for (col, cols, width, offset) in self.packings[0].panels(tiles) {
+                for (i, rows) in tiles.split_rows(pixels).iter() {
+                    let taps = [Tap { a: source.pixel(first + i), b: packed.as_ptr().add(offset) }];
+                    let tile = Tile {
+                        taps: &taps,
+                        k: depth,
+                        a_i: source.pixel_stride,
+                        a_k: 1,
+                        b_k: width,
+                        c: destination.pixel(first + i).add(col),
+                        c_i: destination.pixel_stride,
+                        cols,
+                        init: epilogue.init(col),
+                    };
+                    tiles.along_k(rows, &tile);
+                }
+            }
+            epilogue.finish(isa, destination, first, 1, pixels, moments);
+        }
+    }
+
+    unsafe fn band_part(&self, job: &Job, band: &Band, moments: Option<&mut [Moments]>) {
+        let Job { isa, tiles, source, destination, packed, epilogue } = *job;
+        let window = &self.windows[band.window];
+        let packing = &self.packings[band.window];
+        let (i0, i1) = band.rows;
+        let [_, h, w, depth] = source.shape;
+        let [_, dh, dw, _] = destination.shape;
+        let (first_row, rows) = window.source_rows(i0, i1);
+        let cols = window.source_cols();
+        let tap_rows = window.tap_rows(depth);
+        // SAFETY: the scratch buffer has the size of the padded window; destination pixels are the band's own.
+        unsafe {
+            with_scratch(rows * cols * depth, |scratch| {
+                let image = source.pixel(band.image * h * w);
+                let row_range = (first_row, rows);
+                copy_padded(
+                    image,
+                    [h, w, depth],
+                    source.pixel_stride,
+                    row_range,
+                    (window.col_offset, cols),
+                    scratch,
+                );
+                let weights = packed.as_ptr().add(self.packed[band.window]);
+                let mut taps = [Tap { a: scratch, b: weights }; MAX_TAPS];
+                for (col, count, width, offset) in packing.panels(tiles) {
+                    for i in i0..i1 {
+                        let to = destination
+                            .pixel((band.image * dh + window.row0 + i * window.step.0) * dw + window.col0);
+                        for (j, tile_rows) in tiles.split_rows(window.cols).iter() {
+                            for (t, tap) in taps[..window.row_offsets.len()].iter_mut().enumerate() {
+                                let row = (i * window.row_step) as isize + window.row_offsets[t] - first_row;
+                                tap.a = scratch.add((row as usize * cols + j * window.col_step) * depth);
+                                tap.b = weights.add(offset + t * tap_rows * width);
+                            }
+                            let tile = Tile {
+                                taps: &taps[..window.row_offsets.len()],
+                                k: tap_rows,
+                                a_i: window.col_step * depth,
+                                a_k: 1,
+                                b_k: width,
+                                c: to.add(j * window.step.1 * destination.pixel_stride + col),
+                                c_i: window.step.1 * destination.pixel_stride,
+                                cols: count,
+                                init: epilogue.init(col),
+                            };
+                            tiles.along_k(tile_rows, &tile);
+                        }
+                    }
+                }
+            });
+            if epilogue.has_work() || moments.is_some() {
+                let first = (band.image * dh + i0) * dw;
+                epilogue.finish(isa, destination, first, i1 - i0, dw, moments);
+            }
+        }
+    }
+}
+
+#[derive(Clone, Copy)]
+struct Job<'a> {
+    isa: Isa,
+    tiles: &'static Tiles,
+    source: Tensor,
+    destination: Tensor,
+    packed: &'a [f32],
+    epilogue: Epilogue,
+}
+
+impl Epilogue {
+    /// What the accumulators of the panel from column `col` on start from.
+    unsafe fn init(&self, col: usize) -> Init {
+        match self.bias {
+            _ if self.add => Init::C,
+            // SAFETY: the bias row has an element for each column.
+            Some(bias) => Init::Row(unsafe { bias.get().add(col) }),
+            None => Init::Zero,
+        }
+    }
+
+    fn has_work(&self) -> bool {
+        self.activation != Activation::Identity || self.residual.is_some()
+    }
+
+    /// Activation, residual and statistics of `rows` rows of `cols` consecutive pixels from pixel `first` on.
+    pub(super) unsafe fn finish(
+        &self,
+        isa: Isa,
+        y: Tensor,
+        first: usize,
+        rows: usize,
+        cols: usize,
+        moments: Option<&mut [Moments]>,
+    ) {
+        let pixels = rows * cols;
+        // SAFETY: these pixels are the caller's own part of y.
+        unsafe {
+            if self.has_work() {
+                let residual = self.residual.map(|r| (r.pixel(first), r.pixel_stride));
+                activate_rows(
+                    isa,
+                    y.pixel(first),
+                    y.pixel_stride,
+                    pixels,
+                    y.channels(),
+                    self.activation,
+                    residual,
+                );
+            }
+            if let Some(moments) = moments {
+                row_moments(isa, y.pixel(first), y.pixel_stride, pixels, moments);
+            }
+        }
+    }
+}

@@ -1,0 +1,396 @@
+//! Interprets a plan's steps.
+
+use std::sync::Arc;
+use std::time::Instant;
+
+use rayon::ThreadPool;
+use rayon::prelude::*;
+
+use crate::graph::{ParamId, Params};
+use crate::plan::{Plan, Step, View};
+
+use super::conv::Epilogue;
+use super::conv_runner::ConvRunner;
+use super::norm::{Affine, Backward, Moments, Sums};
+use super::profile::{Profile, StepTime};
+use super::scratch::{Arena, Shared, Tensor};
+use super::shape_ops::Pool;
+use super::{attention, elementwise, norm, shape_ops};
+use crate::cpu::Isa;
+
+/// Runs a plan on the CPU.
+///
+/// Order of calls: [`prepare`](Executor::prepare) whenever parameters have changed, fill
+/// [`input_mut`](Executor::input_mut), [`forward`](Executor::forward), read [`output`](Executor::output); in training
+/// write the loss's gradients through [`outputs_and_grads`](Executor::outputs_and_grads), then
+/// [`backward`](Executor::backward) and [`update_running`](Executor::update_running).
+pub struct Executor {
+    plan: Arc<Plan>,
+    pool: Arc<ThreadPool>,
+    isa: Isa,
+    arena: Arena,
+    convs: Vec<ConvRunner>,
+    norms: Vec<NormState>,
+    /// Copies of the channel scales, by parameter.
+    scales: Vec<(ParamId, Vec<f32>)>,
+    partial: Vec<f32>,
+    moments: Vec<Moments>,
+    counts: Vec<usize>,
+    sums: Vec<Sums>,
+    profile: Option<Profile>,
+}
+
+/// A norm's parameters, and its statistics of the last forward pass.
+#[derive(Clone, Default)]
+struct NormState {
+    gamma: Vec<f32>,
+    beta: Vec<f32>,
+    batch_mean: Vec<f32>,
+    batch_var: Vec<f32>,
+    affine: Affine,
+    pixels: usize,
+}
+
+impl Executor {
+    /// Makes the kernels and the arena of a plan; `pool` gives the threads.
+    pub fn new(plan: Arc<Plan>, pool: Arc<ThreadPool>) -> Executor {
+        Executor::with_isa(plan, pool, Isa::detect())
+    }
+
+    /// As [`Executor::new`], with an instruction set of [`Isa::available`].
+    ///
+    /// # Panics
+    /// If this processor does not have the instruction set.
+    pub fn with_isa(plan: Arc<Plan>, pool: Arc<ThreadPool>, isa: Isa) -> Executor {
+        assert!(Isa::available().contains(&isa), "this processor has no {}", isa.name());
+        let convs = plan.convs.iter().map(|info| ConvRunner::new(isa, info)).collect();
+        let norms = vec![NormState::default(); plan.norms.len()];
+        let scales = plan
+            .steps
+            .iter()
+            .filter_map(|step| match step {
+                Step::ScaleChannels { scale, .. } => Some((*scale, Vec::new())),
+                _ => None,
+            })
+            .collect();
+        Executor {
+            arena: Arena::new(plan.arena_len),
+            plan,
+            pool,
+            isa,
+            convs,
+            norms,
+            scales,
+            partial: Vec::new(),
+            moments: Vec::new(),
+            counts: Vec::new(),
+            sums: Vec::new(),
+            profile: None,
+        }
+    }
+
+    /// The plan that is run.
+    pub fn plan(&self) -> &Plan {
+        &self.plan
+    }
+
+    /// Starts accumulating each step's time, from zero.
+    pub fn start_profile(&mut self) {
+        let steps = self.plan.steps.iter().map(|step| self.describe(step)).collect();
+        self.profile = Some(Profile { steps, ..Profile::default() });
+    }
+
+    /// The times since [`Executor::start_profile`].
+    pub fn profile(&self) -> Option<&Profile> {
+        self.profile.as_ref()
+    }
+
+    fn describe(&self, step: &Step) -> StepTime {
+        let (multiply_adds, detail) = match step {
+            Step::Conv { conv, .. } | Step::ConvGradData { conv, .. } | Step::ConvGradWeight { conv, .. } => {
+                let info = &self.plan.convs[*conv];
+                let g = info.geometry;
+                let weights = g.kernel.0 * g.kernel.1 * info.input[3] / g.groups * info.output[3];
+                let pixels = info.output[0] * info.output[1] * info.output[2];
+                let detail = format!(
+                    "{},{},{},{},{},{}",
+                    info.input[3], info.output[3], info.input[2], g.kernel.1, g.stride.1, g.groups
+                );
+                ((weights * pixels) as u64, detail)
+            }
+            _ => (0, step.views().last().map_or(String::new(), |v| format!("{:?}", v.shape))),
+        };
+        StepTime { name: step.name(), multiply_adds, detail, ..StepTime::default() }
+    }
+
+    /// Takes the parameters in: packs weights, folds fixed norms.
+    pub fn prepare(&mut self, params: &Params) {
+        let start = Instant::now();
+        for (state, info) in self.norms.iter_mut().zip(&self.plan.norms) {
+            state.gamma = params.get(info.scale.index()).to_vec();
+            state.beta = params.get(info.shift.index()).to_vec();
+            if !info.batch_stats {
+                let (mean, var) = (params.get(info.mean.index()), params.get(info.var.index()));
+                state.affine = Affine::new(&state.gamma, &state.beta, mean, var, info.eps);
+            }
+        }
+        for (id, values) in &mut self.scales {
+            *values = params.get(id.index()).to_vec();
+        }
+        let (isa, norms, infos) = (self.isa, &self.norms, &self.plan.convs);
+        let convs = &mut self.convs;
+        self.pool.install(|| {
+            convs.par_iter_mut().zip(infos).for_each(|(conv, info)| {
+                conv.prepare(isa, params, info.folded.map(|norm| &norms[norm].affine));
+            });
+        });
+        if let Some(profile) = &mut self.profile {
+            profile.prepare += start.elapsed();
+        }
+    }
+
+    /// An input's elements, `[n, h, w, c]`.
+    pub fn input_mut(&mut self, index: usize) -> &mut [f32] {
+        let view = self.plan.inputs[index].1;
+        let start = self.plan.offset(&view);
+        &mut self.arena.as_mut_slice()[start..start + view.len()]
+    }
+
+    /// An output's elements, `[n, h, w, c]`.
+    pub fn output(&self, index: usize) -> &[f32] {
+        let view = self.plan.outputs[index].1;
+        assert!(view.is_dense(), "outputs have buffers of their own");
+        let start = self.plan.offset(&view);
+        &self.arena.as_slice()[start..start + view.len()]
+    }
+
+    /// Every output's elements, and those of its gradient to be written.
+    pub fn outputs_and_grads(&mut self) -> (Vec<&[f32]>, Vec<&mut [f32]>) {
+        let place = |view: &View| (self.plan.offset(view), view.len());
+        let outputs: Vec<_> = self.plan.outputs.iter().map(|(_, v)| place(v)).collect();
+        let grads: Vec<_> = self.plan.output_grads.iter().map(place).collect();
+        let mut all: Vec<(usize, usize)> = outputs.iter().chain(&grads).copied().collect();
+        all.sort_unstable();
+        assert!(
+            all.windows(2).all(|w| w[0].0 + w[0].1 <= w[1].0),
+            "outputs and their gradients are disjoint"
+        );
+        let base = self.arena.as_mut_ptr();
+        // SAFETY: the ranges lie in the arena and, as asserted, do not overlap; the borrow of self covers them.
+        unsafe {
+            (
+                outputs.iter().map(|&(o, n)| std::slice::from_raw_parts(base.add(o), n)).collect(),
+                grads.iter().map(|&(o, n)| std::slice::from_raw_parts_mut(base.add(o), n)).collect(),
+            )
+        }
+    }
+
+    /// Computes the outputs.
+    pub fn forward(&mut self) {
+        self.run(0..self.plan.backward_start, &mut []);
+    }
+
+    /// Computes the trained parameters' gradients, in the layout of [`Params::values`]; the others' are not written.
+    pub fn backward(&mut self, grads: &mut [f32]) {
+        self.run(self.plan.backward_start..self.plan.steps.len(), grads);
+    }
+
+    /// Moves the running statistics of norms that took batch statistics in the last forward pass. The variance is the
+    /// unbiased one, as in PyTorch.
+    pub fn update_running(&self, params: &mut Params) {
+        for (state, info) in self.norms.iter().zip(&self.plan.norms).filter(|(_, info)| info.batch_stats) {
+            let unbiased = state.pixels as f32 / (state.pixels.max(2) - 1) as f32;
+            let mut blend = |id: ParamId, batch: &[f32], factor: f32| {
+                let range = params.infos[id.index()].range();
+                for (running, &value) in params.values[range].iter_mut().zip(batch) {
+                    *running += info.momentum * (value * factor - *running);
+                }
+            };
+            blend(info.mean, &state.batch_mean, 1.0);
+            blend(info.var, &state.batch_var, unbiased);
+        }
+    }
+
+    /// The statistics that each norm's input had in the last forward pass (training or calibration):
+    /// `(norm's name, mean, biased variance)`.
+    pub fn norm_statistics(&self) -> impl Iterator<Item = (&str, &[f32], &[f32])> {
+        self.norms
+            .iter()
+            .zip(&self.plan.norms)
+            .map(|(state, info)| (info.name.as_str(), &state.batch_mean[..], &state.batch_var[..]))
+    }
+
+    fn tensor(&mut self, view: &View) -> Tensor {
+        let offset = self.plan.offset(view);
+        debug_assert!(
+            offset + (view.pixels() - 1) * view.pixel_stride + view.channels() <= self.plan.arena_len
+        );
+        // SAFETY: the plan's offsets lie in the arena.
+        let data = Shared(unsafe { self.arena.as_mut_ptr().add(offset) });
+        Tensor { data, pixel_stride: view.pixel_stride, shape: view.shape }
+    }
+
+    fn run(&mut self, steps: std::ops::Range<usize>, grads: &mut [f32]) {
+        let (plan, pool) = (Arc::clone(&self.plan), Arc::clone(&self.pool));
+        pool.install(|| {
+            for i in steps {
+                let start = self.profile.is_some().then(Instant::now);
+                // SAFETY: the plan gives views inside the arena, disjoint between what a step reads and writes (but
+                // where a kernel allows in place), and shapes that fit.
+                unsafe { self.step(&plan.steps[i], grads) };
+                if let (Some(profile), Some(start)) = (&mut self.profile, start) {
+                    profile.steps[i].time += start.elapsed();
+                }
+            }
+        });
+    }
+
+    unsafe fn step(&mut self, step: &Step, grads: &mut [f32]) {
+        let isa = self.isa;
+        // SAFETY: as stated at the call.
+        unsafe {
+            match *step {
+                Step::Conv { conv, x, y, activation, residual, stats } => {
+                    let (x, y) = (self.tensor(&x), self.tensor(&y));
+                    let residual = residual.map(|r| self.tensor(&r));
+                    let epilogue = Epilogue { activation, residual, ..Epilogue::NONE };
+                    let runner = &self.convs[conv];
+                    match stats {
+                        None => runner.forward(isa, x, y, epilogue, None),
+                        Some(norm) => {
+                            runner.part_counts(&mut self.counts);
+                            self.moments.clear();
+                            self.moments.resize(self.counts.len() * y.channels(), Moments::default());
+                            runner.forward(isa, x, y, epilogue, Some(&mut self.moments));
+                            self.finish_stats(norm, y.pixels());
+                        }
+                    }
+                }
+                Step::NormStats { norm, z } => {
+                    let z = self.tensor(&z);
+                    norm::part_moments(isa, z, &mut self.moments, &mut self.counts);
+                    self.finish_stats(norm, z.pixels());
+                }
+                Step::Norm { norm, z, y, activation, residual } => {
+                    let (z, y) = (self.tensor(&z), self.tensor(&y));
+                    let residual = residual.map(|r| self.tensor(&r));
+                    norm::forward(isa, z, y, &self.norms[norm].affine, activation, residual);
+                }
+                Step::Activation { activation, x, y } => {
+                    let (x, y) = (self.tensor(&x), self.tensor(&y));
+                    elementwise::activation(isa, x, None, y, activation, false);
+                }
+                Step::Add { a, b, y } => {
+                    let (a, b, y) = (self.tensor(&a), self.tensor(&b), self.tensor(&y));
+                    elementwise::sum(isa, a, Some(b), y, false);
+                }
+                Step::ScaleChannels { scale, x, y } => {
+                    let (x, y) = (self.tensor(&x), self.tensor(&y));
+                    shape_ops::scale_channels(x, self.scale(scale), y, false);
+                }
+                Step::GatherHeads { heads, start, len, x, y } => {
+                    shape_ops::gather_heads(heads, start, len, self.tensor(&x), self.tensor(&y), false);
+                }
+                Step::MaxPool { kernel, stride, pad, x, y } => {
+                    shape_ops::max_pool(Pool { kernel, stride, pad }, self.tensor(&x), self.tensor(&y));
+                }
+                Step::Upsample2 { x, y } => shape_ops::upsample2(self.tensor(&x), self.tensor(&y)),
+                Step::Attention { attention, x, y } => {
+                    attention::forward(isa, attention, self.tensor(&x), self.tensor(&y));
+                }
+                Step::GlobalAvgPool { x, y } => shape_ops::global_avg_pool(self.tensor(&x), self.tensor(&y)),
+                Step::Copy { x, y, add } => {
+                    elementwise::sum(isa, self.tensor(&x), None, self.tensor(&y), add)
+                }
+                Step::Zero { y } => elementwise::zero(self.tensor(&y)),
+                _ => self.gradient_step(step, grads),
+            }
+        }
+    }
+
+    unsafe fn gradient_step(&mut self, step: &Step, grads: &mut [f32]) {
+        let isa = self.isa;
+        // SAFETY: as stated at the call.
+        unsafe {
+            match *step {
+                Step::ConvGradData { conv, dy, dx, add } => {
+                    let (dy, dx) = (self.tensor(&dy), self.tensor(&dx));
+                    self.convs[conv].data_grad(isa, dy, dx, add);
+                }
+                Step::ConvGradWeight { conv, x, dy } => {
+                    let (x, dy) = (self.tensor(&x), self.tensor(&dy));
+                    let out = &mut grads[self.convs[conv].weight_range(&self.plan.params)];
+                    self.convs[conv].weight_grad(isa, x, dy, &mut self.partial, out);
+                }
+                Step::ConvGradBias { bias, dy } => {
+                    let dy = self.tensor(&dy);
+                    shape_ops::channel_sums(dy, None, &mut grads[self.plan.params[bias.index()].range()]);
+                }
+                Step::NormGrad { norm, z, dy, dz, add, activation } => {
+                    let (z, dy, dz) = (self.tensor(&z), self.tensor(&dy), self.tensor(&dz));
+                    let info = &self.plan.norms[norm];
+                    let affine = &self.norms[norm].affine;
+                    let batch_stats = info.batch_stats;
+                    let backward = Backward { isa, z, dy, dz, affine, activation, batch_stats, add };
+                    let (d_scale, d_shift) = backward.run(&mut self.sums);
+                    if info.trained {
+                        grads[self.plan.params[info.scale.index()].range()].copy_from_slice(&d_scale);
+                        grads[self.plan.params[info.shift.index()].range()].copy_from_slice(&d_shift);
+                    }
+                }
+                Step::ActivationGrad { activation, x, dy, dx, add } => {
+                    let (x, dy, dx) = (self.tensor(&x), self.tensor(&dy), self.tensor(&dx));
+                    elementwise::activation(isa, x, Some(dy), dx, activation, add);
+                }
+                Step::ScaleChannelsGrad { scale, trained, x, dy, dx } => {
+                    let (x, dy) = (self.tensor(&x), self.tensor(&dy));
+                    if trained {
+                        let out = &mut grads[self.plan.params[scale.index()].range()];
+                        shape_ops::channel_sums(dy, Some(x), out);
+                    }
+                    if let Some((dx, add)) = dx {
+                        let dx = self.tensor(&dx);
+                        shape_ops::scale_channels(dy, self.scale(scale), dx, add);
+                    }
+                }
+                Step::GatherHeadsGrad { heads, start, len, dy, dx } => {
+                    shape_ops::gather_heads(heads, start, len, self.tensor(&dx), self.tensor(&dy), true);
+                }
+                Step::MaxPoolGrad { kernel, stride, pad, x, dy, dx, add } => {
+                    let (x, dy, dx) = (self.tensor(&x), self.tensor(&dy), self.tensor(&dx));
+                    shape_ops::max_pool_grad(Pool { kernel, stride, pad }, x, dy, dx, add);
+                }
+                Step::Upsample2Grad { dy, dx, add } => {
+                    shape_ops::upsample2_grad(self.tensor(&dy), self.tensor(&dx), add);
+                }
+                Step::AttentionGrad { attention, x, dy, dx, add } => {
+                    let (x, dy, dx) = (self.tensor(&x), self.tensor(&dy), self.tensor(&dx));
+                    attention::backward(isa, attention, x, dy, dx, add);
+                }
+                Step::GlobalAvgPoolGrad { dy, dx, add } => {
+                    shape_ops::global_avg_pool_grad(self.tensor(&dy), self.tensor(&dx), add);
+                }
+                _ => unreachable!("a forward step"),
+            }
+        }
+    }
+
+    fn scale(&self, id: ParamId) -> &[f32] {
+        let found = self.scales.iter().find(|(scale, _)| *scale == id);
+        &found.expect("every channel scale of the plan is in the table").1
+    }
+
+    /// Combines the parts' moments; a norm on batch statistics takes them for its affine form.
+    fn finish_stats(&mut self, norm: usize, pixels: usize) {
+        let info = &self.plan.norms[norm];
+        let state = &mut self.norms[norm];
+        state.batch_mean.resize(info.channels, 0.0);
+        state.batch_var.resize(info.channels, 0.0);
+        state.pixels = pixels;
+        norm::combine(&self.moments, &self.counts, &mut state.batch_mean, &mut state.batch_var);
+        if info.batch_stats {
+            state.affine =
+                Affine::new(&state.gamma, &state.beta, &state.batch_mean, &state.batch_var, info.eps);
+        }
+    }
+}

@@ -1,0 +1,21 @@
+//! The CPU device: float32, SIMD, threads; the same bytes for any number of threads.
+
+mod attention;
+mod conv;
+mod conv_runner;
+mod depthwise;
+mod elementwise;
+mod executor;
+mod norm;
+mod pack;
+mod profile;
+mod scratch;
+mod shape_ops;
+mod simd;
+mod tile;
+mod weight_grad;
+mod window;
+
+pub use executor::Executor;
+pub use profile::{Profile, StepTime};
+pub use simd::Isa;

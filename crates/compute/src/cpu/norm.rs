@@ -1,0 +1,332 @@
+//! Batch normalisation (Ioffe and Szegedy, 2015), fused with the activation and residual behind it.
+//!
+//! Statistics are taken part by part (mean and squared deviations from it, in two passes over what is in cache) and
+//! combined in a fixed order in float64 (Chan, Golub and LeVeque, 1983), so that neither the number of threads nor large
+//! means cost accuracy.
+
+use rayon::prelude::*;
+
+use crate::graph::Activation;
+
+use super::elementwise::{Act, for_channels, part_pixels, with_act};
+use super::scratch::Tensor;
+use super::simd::{Isa, Simd, dispatch};
+
+/// A part's mean of one channel and its sum of squared deviations from that mean.
+#[derive(Clone, Copy, Debug, Default, PartialEq)]
+pub(crate) struct Moments {
+    pub mean: f32,
+    pub m2: f32,
+}
+
+dispatch! {
+    /// The moments of `pixels` pixels, one for each of `out.len()` channels.
+    fn row_moments(x: *const f32, stride: usize, pixels: usize, out: &mut [Moments]) = row_moments_impl
+}
+
+/// Most lanes of any instruction set.
+const MAX_LANES: usize = 16;
+
+#[inline(always)]
+unsafe fn row_moments_impl<S: Simd>(x: *const f32, stride: usize, pixels: usize, out: &mut [Moments]) {
+    // SAFETY: the caller's promise.
+    unsafe {
+        let inverse = S::splat(1.0 / pixels as f32);
+        let (mut means, mut m2s) = ([0.0; MAX_LANES], [0.0; MAX_LANES]);
+        for_channels!(S, out.len(), |c, n| {
+            let mut sum = [S::zero(); 4];
+            for p in 0..pixels {
+                sum[p % 4] = S::add(sum[p % 4], S::load_n(x.add(p * stride + c), n));
+            }
+            let mean = S::mul(S::add(S::add(sum[0], sum[1]), S::add(sum[2], sum[3])), inverse);
+            let mut m2 = [S::zero(); 4];
+            for p in 0..pixels {
+                let d = S::sub(S::load_n(x.add(p * stride + c), n), mean);
+                m2[p % 4] = S::fma(d, d, m2[p % 4]);
+            }
+            S::store(means.as_mut_ptr(), mean);
+            S::store(m2s.as_mut_ptr(), S::add(S::add(m2[0], m2[1]), S::add(m2[2], m2[3])));
+            for i in 0..n {
+                out[c + i] = Moments { mean: means[i], m2: m2s[i] };
+            }
+        })
+    }
+}
+
+/// The moments of a whole tensor, part by part: `(moments [parts][channels], pixels of each part)`.
+///
+/// # Safety
+/// The tensor must be valid.
+pub(crate) unsafe fn part_moments(isa: Isa, x: Tensor, moments: &mut Vec<Moments>, counts: &mut Vec<usize>) {
+    let channels = x.channels();
+    let part = part_pixels(channels);
+    let pixels = x.pixels();
+    counts.clear();
+    counts.extend((0..pixels.div_ceil(part)).map(|p| part.min(pixels - p * part)));
+    moments.clear();
+    moments.resize(counts.len() * channels, Moments::default());
+    moments.par_chunks_mut(channels).enumerate().for_each(|(p, out)| {
+        // SAFETY: the part's pixels exist.
+        unsafe { row_moments(isa, x.pixel(p * part), x.pixel_stride, counts[p], out) }
+    });
+}
+
+/// Combines parts to `(mean, biased variance)` of each channel.
+pub(crate) fn combine(moments: &[Moments], counts: &[usize], mean: &mut [f32], var: &mut [f32]) {
+    let channels = mean.len();
+    for c in 0..channels {
+        let (mut total, mut m, mut m2) = (0.0f64, 0.0f64, 0.0f64);
+        for (p, &count) in counts.iter().enumerate() {
+            let part = moments[p * channels + c];
+            let n = count as f64;
+            let delta = f64::from(part.mean) - m;
+            m2 += f64::from(part.m2) + delta * delta * total * n / (total + n);
+            m += delta * n / (total + n);
+            total += n;
+        }
+        mean[c] = m as f32;
+        var[c] = (m2 / total) as f32;
+    }
+}
+
+/// A norm's affine form: `u = z * scale + shift`; and what gives the normalised input: `(z - mean) * inv_std`.
+#[derive(Clone, Default)]
+pub(crate) struct Affine {
+    pub scale: Vec<f32>,
+    pub shift: Vec<f32>,
+    pub mean: Vec<f32>,
+    pub inv_std: Vec<f32>,
+}
+
+impl Affine {
+    pub fn new(gamma: &[f32], beta: &[f32], mean: &[f32], var: &[f32], eps: f32) -> Affine {
+        let inv_std: Vec<f32> =
+            var.iter().map(|&v| (1.0 / (f64::from(v) + f64::from(eps)).sqrt()) as f32).collect();
+        let scale: Vec<f32> = gamma.iter().zip(&inv_std).map(|(g, i)| g * i).collect();
+        let shift = beta
+            .iter()
+            .zip(mean.iter().zip(&scale))
+            .map(|(&b, (&m, &s))| (f64::from(b) - f64::from(m) * f64::from(s)) as f32)
+            .collect();
+        Affine { scale, shift, mean: mean.to_vec(), inv_std }
+    }
+}
+
+dispatch! {
+    /// `y = act(z * scale + shift) + residual`.
+    fn norm_rows(
+        z: (*const f32, usize), y: (*mut f32, usize), pixels: usize, affine: &Affine, activation: Activation,
+        residual: Option<(*const f32, usize)>,
+    ) = norm_rows_impl
+}
+
+#[inline(always)]
+unsafe fn norm_rows_impl<S: Simd>(
+    z: (*const f32, usize),
+    y: (*mut f32, usize),
+    pixels: usize,
+    affine: &Affine,
+    activation: Activation,
+    residual: Option<(*const f32, usize)>,
+) {
+    let (scale, shift) = (affine.scale.as_ptr(), affine.shift.as_ptr());
+    // SAFETY: the caller's promise.
+    unsafe {
+        with_act!(activation, A => for p in 0..pixels {
+            for_channels!(S, affine.scale.len(), |c, n| {
+                let v = S::load_n(z.0.add(p * z.1 + c), n);
+                let mut u = A::value::<S>(S::fma(v, S::load_n(scale.add(c), n), S::load_n(shift.add(c), n)));
+                if let Some(r) = residual {
+                    u = S::add(u, S::load_n(r.0.add(p * r.1 + c), n));
+                }
+                S::store_n(y.0.add(p * y.1 + c), u, n)
+            })
+        })
+    }
+}
+
+/// `y = act(norm(z)) + residual`.
+///
+/// # Safety
+/// Tensors must be valid and of equal shape.
+pub(crate) unsafe fn forward(
+    isa: Isa,
+    z: Tensor,
+    y: Tensor,
+    affine: &Affine,
+    activation: Activation,
+    residual: Option<Tensor>,
+) {
+    // SAFETY: parts are disjoint.
+    super::elementwise::for_parts(y.pixels(), y.channels(), |p, n| unsafe {
+        let residual = residual.map(|r| (r.pixel(p).cast_const(), r.pixel_stride));
+        let z = (z.pixel(p).cast_const(), z.pixel_stride);
+        norm_rows(isa, z, (y.pixel(p), y.pixel_stride), n, affine, activation, residual);
+    });
+}
+
+/// A channel's sums over one part: of du, and of du times the normalised input.
+#[derive(Clone, Copy, Debug, Default)]
+pub(crate) struct Sums {
+    pub du: f32,
+    pub du_x: f32,
+}
+
+dispatch! {
+    /// The gradient sums of one part; u is the norm's output, du = dy * act'(u).
+    fn grad_sums(
+        z: (*const f32, usize), dy: (*const f32, usize), pixels: usize, affine: &Affine, activation: Activation,
+        out: &mut [Sums],
+    ) = grad_sums_impl
+}
+
+#[inline(always)]
+unsafe fn grad_sums_impl<S: Simd>(
+    z: (*const f32, usize),
+    dy: (*const f32, usize),
+    pixels: usize,
+    affine: &Affine,
+    activation: Activation,
+    out: &mut [Sums],
+) {
+    // SAFETY: the caller's promise.
+    unsafe {
+        let (mut a, mut b) = ([0.0; MAX_LANES], [0.0; MAX_LANES]);
+        with_act!(activation, A => for_channels!(S, out.len(), |c, n| {
+            let scale = S::load_n(affine.scale.as_ptr().add(c), n);
+            let shift = S::load_n(affine.shift.as_ptr().add(c), n);
+            let mean = S::load_n(affine.mean.as_ptr().add(c), n);
+            let inv_std = S::load_n(affine.inv_std.as_ptr().add(c), n);
+            let (mut sum, mut sum_x) = ([S::zero(); 2], [S::zero(); 2]);
+            for p in 0..pixels {
+                let v = S::load_n(z.0.add(p * z.1 + c), n);
+                let u = S::fma(v, scale, shift);
+                let du = S::mul(A::slope::<S>(u), S::load_n(dy.0.add(p * dy.1 + c), n));
+                sum[p % 2] = S::add(sum[p % 2], du);
+                sum_x[p % 2] = S::fma(du, S::sub(v, mean), sum_x[p % 2]);
+            }
+            S::store(a.as_mut_ptr(), S::add(sum[0], sum[1]));
+            S::store(b.as_mut_ptr(), S::mul(S::add(sum_x[0], sum_x[1]), inv_std));
+            for i in 0..n {
+                out[c + i] = Sums { du: a[i], du_x: b[i] };
+            }
+        }))
+    }
+}
+
+/// What turns du to dz: `dz = du * scale - z * slope - offset`, from the means over the batch.
+pub(crate) struct GradAffine {
+    pub slope: Vec<f32>,
+    pub offset: Vec<f32>,
+}
+
+dispatch! {
+    /// `dz (+)= du * scale - (z * slope + offset)`; without `grad` the statistics are constants and dz = du * scale.
+    fn grad_rows(
+        z: (*const f32, usize), dy: (*const f32, usize), dz: (*mut f32, usize), pixels: usize, affine: &Affine,
+        grad: Option<&GradAffine>, activation: Activation, add: bool,
+    ) = grad_rows_impl
+}
+
+#[inline(always)]
+#[allow(clippy::too_many_arguments)]
+unsafe fn grad_rows_impl<S: Simd>(
+    z: (*const f32, usize),
+    dy: (*const f32, usize),
+    dz: (*mut f32, usize),
+    pixels: usize,
+    affine: &Affine,
+    grad: Option<&GradAffine>,
+    activation: Activation,
+    add: bool,
+) {
+    let (scale, shift) = (affine.scale.as_ptr(), affine.shift.as_ptr());
+    // SAFETY: the caller's promise.
+    unsafe {
+        with_act!(activation, A => for p in 0..pixels {
+            for_channels!(S, affine.scale.len(), |c, n| {
+                let v = S::load_n(z.0.add(p * z.1 + c), n);
+                let s = S::load_n(scale.add(c), n);
+                let u = S::fma(v, s, S::load_n(shift.add(c), n));
+                let du = S::mul(A::slope::<S>(u), S::load_n(dy.0.add(p * dy.1 + c), n));
+                let mut out = S::mul(du, s);
+                if let Some(grad) = grad {
+                    let slope = S::load_n(grad.slope.as_ptr().add(c), n);
+                    let offset = S::load_n(grad.offset.as_ptr().add(c), n);
+                    out = S::sub(out, S::fma(v, slope, offset));
+                }
+                let to = dz.0.add(p * dz.1 + c);
+                if add {
+                    out = S::add(out, S::load_n(to, n));
+                }
+                S::store_n(to, out, n)
+            })
+        })
+    }
+}
+
+/// One norm's backward pass.
+pub(crate) struct Backward<'a> {
+    pub isa: Isa,
+    pub z: Tensor,
+    pub dy: Tensor,
+    /// May be dy itself.
+    pub dz: Tensor,
+    pub affine: &'a Affine,
+    pub activation: Activation,
+    pub batch_stats: bool,
+    pub add: bool,
+}
+
+impl Backward<'_> {
+    /// Writes dz; returns `(d scale, d shift)` of each channel.
+    ///
+    /// # Safety
+    /// Tensors must be valid and of equal shape.
+    pub unsafe fn run(&self, sums: &mut Vec<Sums>) -> (Vec<f32>, Vec<f32>) {
+        let Backward { isa, z, dy, dz, affine, activation, batch_stats, add } = *self;
+        let channels = z.channels();
+        let pixels = z.pixels();
+        let part = part_pixels(channels);
+        let parts = pixels.div_ceil(part);
+        sums.clear();
+        sums.resize(parts * channels, Sums::default());
+        sums.par_chunks_mut(channels).enumerate().for_each(|(p, out)| {
+            let n = part.min(pixels - p * part);
+            // SAFETY: the part's pixels exist.
+            unsafe {
+                let z = (z.pixel(p * part).cast_const(), z.pixel_stride);
+                let dy = (dy.pixel(p * part).cast_const(), dy.pixel_stride);
+                grad_sums(isa, z, dy, n, affine, activation, out);
+            }
+        });
+        let mut d_shift = vec![0.0f64; channels];
+        let mut d_scale = vec![0.0f64; channels];
+        for row in sums.chunks(channels) {
+            for (c, s) in row.iter().enumerate() {
+                d_shift[c] += f64::from(s.du);
+                d_scale[c] += f64::from(s.du_x);
+            }
+        }
+        let grad = batch_stats.then(|| {
+            let count = pixels as f64;
+            let mut grad = GradAffine { slope: vec![0.0; channels], offset: vec![0.0; channels] };
+            for c in 0..channels {
+                // dz = scale * (du - mean(du) - x * mean(du x)) with x = (z - mean) * inv_std.
+                let scale = f64::from(affine.scale[c]);
+                let slope = scale * d_scale[c] / count * f64::from(affine.inv_std[c]);
+                grad.slope[c] = slope as f32;
+                grad.offset[c] = (scale * d_shift[c] / count - slope * f64::from(affine.mean[c])) as f32;
+            }
+            grad
+        });
+        // SAFETY: parts are disjoint; dz may lie over dy, each element is read before it is written.
+        super::elementwise::for_parts(pixels, channels, |p, n| unsafe {
+            let z = (z.pixel(p).cast_const(), z.pixel_stride);
+            let dy = (dy.pixel(p).cast_const(), dy.pixel_stride);
+            let dz = (dz.pixel(p), dz.pixel_stride);
+            grad_rows(isa, z, dy, dz, n, affine, grad.as_ref(), activation, add);
+        });
+        (d_scale.into_iter().map(|x| x as f32).collect(), d_shift.into_iter().map(|x| x as f32).collect())
+    }
+}

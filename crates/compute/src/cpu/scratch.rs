@@ -1,0 +1,138 @@
+//! Memory of the CPU engine: aligned arenas, a scratch buffer a thread, pointers that threads may share.
+
+use std::cell::RefCell;
+
+/// Elements behind an arena's end that kernels may read, never use: whole vectors at a row's end.
+pub(crate) const SLACK: usize = 64;
+
+/// Zeroed float32 memory, aligned to cache lines.
+pub(crate) struct Arena {
+    lines: Vec<Line>,
+    len: usize,
+}
+
+#[derive(Clone, Copy)]
+#[repr(align(64))]
+struct Line(#[allow(dead_code)] [f32; 16]);
+
+impl Arena {
+    pub fn new(len: usize) -> Arena {
+        Arena { lines: vec![Line([0.0; 16]); (len + SLACK).div_ceil(16)], len }
+    }
+
+    pub fn as_slice(&self) -> &[f32] {
+        // SAFETY: lines are 16 f32 each without padding, and hold at least `len`.
+        unsafe { std::slice::from_raw_parts(self.lines.as_ptr().cast(), self.len) }
+    }
+
+    pub fn as_mut_slice(&mut self) -> &mut [f32] {
+        // SAFETY: as above; the borrow is unique.
+        unsafe { std::slice::from_raw_parts_mut(self.lines.as_mut_ptr().cast(), self.len) }
+    }
+
+    pub fn as_mut_ptr(&mut self) -> *mut f32 {
+        self.lines.as_mut_ptr().cast()
+    }
+
+    /// Grows to at least `len` elements; contents are lost.
+    pub fn reserve(&mut self, len: usize) {
+        if len > self.len {
+            *self = Arena::new(len);
+        }
+    }
+}
+
+thread_local! {
+    static SCRATCH: RefCell<Arena> = RefCell::new(Arena::new(0));
+}
+
+/// Lends this thread's scratch buffer, of at least `len` elements with arbitrary contents. Not reentrant.
+pub(crate) fn with_scratch<R>(len: usize, f: impl FnOnce(*mut f32) -> R) -> R {
+    SCRATCH.with_borrow_mut(|arena| {
+        arena.reserve(len);
+        f(arena.as_mut_ptr())
+    })
+}
+
+/// A pointer that the pool's threads share; each work item keeps to its own part of what it writes.
+#[derive(Clone, Copy)]
+pub(crate) struct Shared(pub *mut f32);
+
+// SAFETY: a plain address; the kernels' work items write disjoint parts and read what no item writes.
+unsafe impl Send for Shared {}
+// SAFETY: as above.
+unsafe impl Sync for Shared {}
+
+impl Shared {
+    pub fn get(self) -> *mut f32 {
+        self.0
+    }
+}
+
+/// A tensor in memory: where a plan's view lies.
+#[derive(Clone, Copy)]
+pub(crate) struct Tensor {
+    pub data: Shared,
+    pub pixel_stride: usize,
+    pub shape: [usize; 4],
+}
+
+impl Tensor {
+    pub fn pixels(&self) -> usize {
+        self.shape[0] * self.shape[1] * self.shape[2]
+    }
+
+    pub fn channels(&self) -> usize {
+        self.shape[3]
+    }
+
+    /// Address of a pixel's first channel.
+    ///
+    /// # Safety
+    /// The pixel must exist.
+    pub unsafe fn pixel(&self, pixel: usize) -> *mut f32 {
+        // SAFETY: the caller's promise.
+        unsafe { self.data.get().add(pixel * self.pixel_stride) }
+    }
+}
+
+/// Copies a window of one image into dense `[rows, cols, c]`, zeros outside the image.
+///
+/// # Safety
+/// `image` must be valid for `h * w` pixels of `pixel_stride`, `out` for rows * cols * c.
+#[allow(clippy::too_many_arguments)]
+pub(crate) unsafe fn copy_padded(
+    image: *const f32,
+    [h, w, c]: [usize; 3],
+    pixel_stride: usize,
+    (row0, rows): (isize, usize),
+    (col0, cols): (isize, usize),
+    out: *mut f32,
+) {
+    // SAFETY: every copied pixel is inside the image, every written one inside `out`.
+    unsafe {
+        for r in 0..rows {
+            let row = row0 + r as isize;
+            let to = out.add(r * cols * c);
+            if row < 0 || row >= h as isize {
+                to.write_bytes(0, cols * c);
+                continue;
+            }
+            let left = (-col0).clamp(0, cols as isize) as usize;
+            let right = (w as isize - col0).clamp(left as isize, cols as isize) as usize;
+            to.write_bytes(0, left * c);
+            to.add(right * c).write_bytes(0, (cols - right) * c);
+            if right == left {
+                continue;
+            }
+            let from = image.add((row as usize * w + (col0 + left as isize) as usize) * pixel_stride);
+            if pixel_stride == c {
+                std::ptr::copy_nonoverlapping(from, to.add(left * c), (right - left) * c);
+            } else {
+                for j in 0..right - left {
+                    std::ptr::copy_nonoverlapping(from.add(j * pixel_stride), to.add((left + j) * c), c);
+                }
+            }
+        }
+    }
+}

@@ -1,0 +1,253 @@
+//! Pooling, enlargement, gathering of heads, channel scales.
+
+use rayon::prelude::*;
+
+use super::elementwise::{for_parts, part_pixels};
+use super::scratch::Tensor;
+
+/// Channels of one work item of a pooling.
+const POOL_CHANNELS: usize = 64;
+
+/// A pooling window.
+#[derive(Clone, Copy)]
+pub(crate) struct Pool {
+    pub kernel: usize,
+    pub stride: usize,
+    pub pad: usize,
+}
+
+impl Pool {
+    /// The rows (or columns) of a size that the window at `o` covers.
+    fn span(self, o: usize, size: usize) -> std::ops::Range<usize> {
+        let start = (o * self.stride).saturating_sub(self.pad);
+        start..(o * self.stride + self.kernel - self.pad).min(size)
+    }
+}
+
+/// Calls `f(image, first channel, channels)` for each work item.
+fn for_channel_blocks(n: usize, channels: usize, f: impl Fn(usize, usize, usize) + Sync) {
+    let blocks = channels.div_ceil(POOL_CHANNELS);
+    (0..n * blocks).into_par_iter().for_each(|item| {
+        let first = item % blocks * POOL_CHANNELS;
+        f(item / blocks, first, POOL_CHANNELS.min(channels - first));
+    });
+}
+
+/// Maximum pooling.
+///
+/// # Safety
+/// Tensors must be valid and of fitting shapes.
+pub(crate) unsafe fn max_pool(pool: Pool, x: Tensor, y: Tensor) {
+    let [n, h, w, channels] = x.shape;
+    let [_, oh, ow, _] = y.shape;
+    for_channel_blocks(n, channels, |image, first, count| {
+        for (oy, ox) in (0..oh).flat_map(|oy| (0..ow).map(move |ox| (oy, ox))) {
+            let mut most = [f32::NEG_INFINITY; POOL_CHANNELS];
+            for iy in pool.span(oy, h) {
+                for ix in pool.span(ox, w) {
+                    // SAFETY: the pixel exists; `count` channels from `first` on do.
+                    let from = unsafe { x.pixel((image * h + iy) * w + ix).add(first) };
+                    for (c, m) in most[..count].iter_mut().enumerate() {
+                        // SAFETY: as above.
+                        let v = unsafe { *from.add(c) };
+                        *m = if v > *m || v.is_nan() { v } else { *m };
+                    }
+                }
+            }
+            // SAFETY: this item alone writes these channels of this image.
+            unsafe {
+                let to = y.pixel((image * oh + oy) * ow + ox).add(first);
+                to.copy_from_nonoverlapping(most.as_ptr(), count);
+            }
+        }
+    });
+}
+
+/// The gradient of maximum pooling: each window's gradient goes to its first maximum in reading order.
+///
+/// # Safety
+/// Tensors must be valid and of fitting shapes.
+pub(crate) unsafe fn max_pool_grad(pool: Pool, x: Tensor, dy: Tensor, dx: Tensor, add: bool) {
+    let [n, h, w, channels] = x.shape;
+    let [_, oh, ow, _] = dy.shape;
+    for_channel_blocks(n, channels, |image, first, count| {
+        // SAFETY: this item alone writes these channels of this image.
+        unsafe {
+            if !add {
+                for p in image * h * w..(image + 1) * h * w {
+                    dx.pixel(p).add(first).write_bytes(0, count);
+                }
+            }
+            for (oy, ox) in (0..oh).flat_map(|oy| (0..ow).map(move |ox| (oy, ox))) {
+                let mut most = [f32::NEG_INFINITY; POOL_CHANNELS];
+                let mut place = [0u32; POOL_CHANNELS];
+                for iy in pool.span(oy, h) {
+                    for ix in pool.span(ox, w) {
+                        let pixel = iy * w + ix;
+                        let from = x.pixel(image * h * w + pixel).add(first);
+                        for c in 0..count {
+                            let v = *from.add(c);
+                            let better = v > most[c];
+                            most[c] = if better { v } else { most[c] };
+                            place[c] = if better { pixel as u32 } else { place[c] };
+                        }
+                    }
+                }
+                let from = dy.pixel((image * oh + oy) * ow + ox).add(first);
+                for (c, &pixel) in place[..count].iter().enumerate() {
+                    *dx.pixel(image * h * w + pixel as usize).add(first + c) += *from.add(c);
+                }
+            }
+        }
+    });
+}
+
+/// Nearest-neighbour enlargement by 2.
+///
+/// # Safety
+/// Tensors must be valid and of fitting shapes.
+pub(crate) unsafe fn upsample2(x: Tensor, y: Tensor) {
+    let [n, h, w, channels] = x.shape;
+    (0..n * h).into_par_iter().for_each(|row| {
+        for (dy, col) in (0..2).flat_map(|dy| (0..2 * w).map(move |col| (dy, col))) {
+            // SAFETY: each item writes two rows of y.
+            unsafe {
+                let from = x.pixel(row * w + col / 2);
+                y.pixel((2 * row + dy) * 2 * w + col).copy_from_nonoverlapping(from, channels);
+            }
+        }
+    });
+}
+
+/// The gradient of [`upsample2`]: sums of four.
+///
+/// # Safety
+/// Tensors must be valid and of fitting shapes.
+pub(crate) unsafe fn upsample2_grad(dy: Tensor, dx: Tensor, add: bool) {
+    let [n, h, w, channels] = dx.shape;
+    (0..n * h).into_par_iter().for_each(|row| {
+        for col in 0..w {
+            // SAFETY: each item writes one row of dx.
+            unsafe {
+                let to = dx.pixel(row * w + col);
+                let top = dy.pixel(2 * row * 2 * w + 2 * col);
+                let (right, below) = (dy.pixel_stride, 2 * w * dy.pixel_stride);
+                for c in 0..channels {
+                    let sum =
+                        *top.add(c) + *top.add(right + c) + *top.add(below + c) + *top.add(below + right + c);
+                    *to.add(c) = if add { *to.add(c) + sum } else { sum };
+                }
+            }
+        }
+    });
+}
+
+/// Of each of `heads` groups of channels of x those from `start` on, to y; with `back` x's are added to instead.
+///
+/// # Safety
+/// Tensors must be valid; y has `heads` groups of `len` channels.
+pub(crate) unsafe fn gather_heads(heads: usize, start: usize, len: usize, x: Tensor, y: Tensor, back: bool) {
+    let group = x.channels() / heads;
+    for_parts(y.pixels(), y.channels(), |first, pixels| {
+        for p in first..first + pixels {
+            for head in 0..heads {
+                // SAFETY: parts are disjoint in pixels.
+                unsafe {
+                    let (x, y) = (x.pixel(p).add(head * group + start), y.pixel(p).add(head * len));
+                    if back {
+                        (0..len).for_each(|c| *x.add(c) += *y.add(c));
+                    } else {
+                        y.copy_from_nonoverlapping(x, len);
+                    }
+                }
+            }
+        }
+    });
+}
+
+/// `y (+)= x * scale`, a factor a channel.
+///
+/// # Safety
+/// Tensors must be valid and of equal shape.
+pub(crate) unsafe fn scale_channels(x: Tensor, scale: &[f32], y: Tensor, add: bool) {
+    for_parts(y.pixels(), scale.len(), |first, pixels| {
+        for p in first..first + pixels {
+            // SAFETY: parts are disjoint in pixels.
+            unsafe {
+                let (x, y) = (x.pixel(p), y.pixel(p));
+                for (c, s) in scale.iter().enumerate() {
+                    let v = *x.add(c) * s;
+                    *y.add(c) = if add { *y.add(c) + v } else { v };
+                }
+            }
+        }
+    });
+}
+
+/// Sums over pixels of `x * y` (or of x alone) for each channel, part by part, in float64 across parts.
+///
+/// # Safety
+/// Tensors must be valid and of equal shape.
+pub(crate) unsafe fn channel_sums(x: Tensor, y: Option<Tensor>, out: &mut [f32]) {
+    let channels = out.len();
+    let part = part_pixels(channels);
+    let pixels = x.pixels();
+    let sums: Vec<Vec<f32>> = (0..pixels.div_ceil(part))
+        .into_par_iter()
+        .map(|i| {
+            let mut sums = vec![0.0; channels];
+            for p in i * part..pixels.min((i + 1) * part) {
+                for (c, sum) in sums.iter_mut().enumerate() {
+                    // SAFETY: the pixel exists.
+                    unsafe { *sum += *x.pixel(p).add(c) * y.map_or(1.0, |y| *y.pixel(p).add(c)) };
+                }
+            }
+            sums
+        })
+        .collect();
+    for (c, out) in out.iter_mut().enumerate() {
+        *out = sums.iter().map(|s| f64::from(s[c])).sum::<f64>() as f32;
+    }
+}
+
+/// Mean over an image's pixels.
+///
+/// # Safety
+/// Tensors must be valid; y is `[n, 1, 1, c]`.
+pub(crate) unsafe fn global_avg_pool(x: Tensor, y: Tensor) {
+    let [n, h, w, channels] = x.shape;
+    (0..n).into_par_iter().for_each(|image| {
+        let mut sums = vec![0.0f64; channels];
+        for p in image * h * w..(image + 1) * h * w {
+            for (c, sum) in sums.iter_mut().enumerate() {
+                // SAFETY: the pixel exists.
+                *sum += f64::from(unsafe { *x.pixel(p).add(c) });
+            }
+        }
+        for (c, sum) in sums.iter().enumerate() {
+            // SAFETY: each item writes one image's row.
+            unsafe { *y.pixel(image).add(c) = (sum / (h * w) as f64) as f32 };
+        }
+    });
+}
+
+/// The gradient of [`global_avg_pool`].
+///
+/// # Safety
+/// Tensors must be valid; dy is `[n, 1, 1, c]`.
+pub(crate) unsafe fn global_avg_pool_grad(dy: Tensor, dx: Tensor, add: bool) {
+    let [_, h, w, channels] = dx.shape;
+    let factor = 1.0 / (h * w) as f32;
+    for_parts(dx.pixels(), channels, |first, pixels| {
+        for p in first..first + pixels {
+            // SAFETY: parts are disjoint in pixels.
+            unsafe {
+                let (from, to) = (dy.pixel(p / (h * w)), dx.pixel(p));
+                for c in 0..channels {
+                    let v = *from.add(c) * factor;
+                    *to.add(c) = if add { *to.add(c) + v } else { v };
+                }
+            }
+        }
+    });
+}

@@ -1,0 +1,408 @@
+//! Vectors of float32 behind one trait: AVX-512, AVX2, and a portable one that the compiler vectorises
+//! (on aarch64 to NEON).
+//!
+//! Kernels are generic over [`Simd`] and `#[inline(always)]`; the `dispatch!` macro makes one copy of each an
+//! instruction set, inside a function with that `target_feature`, so that every intrinsic is inlined.
+
+/// The instruction set that kernels use.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
+pub enum Isa {
+    /// 16 lanes.
+    Avx512,
+    /// 8 lanes with fused multiply-add.
+    Avx2,
+    /// What the compiler makes of plain Rust.
+    Portable,
+}
+
+impl Isa {
+    /// The best that this processor has; the environment variable `ONSA_SIMD` (`avx2`, `portable`) asks for less.
+    pub fn detect() -> Isa {
+        let wanted = std::env::var("ONSA_SIMD").unwrap_or_default();
+        Isa::available()
+            .into_iter()
+            .find(|isa| wanted.is_empty() || isa.name() == wanted)
+            .unwrap_or(Isa::Portable)
+    }
+
+    /// All that this processor has, the best first.
+    pub fn available() -> Vec<Isa> {
+        let mut found = Vec::new();
+        #[cfg(target_arch = "x86_64")]
+        {
+            if is_x86_feature_detected!("avx512f")
+                && is_x86_feature_detected!("avx512bw")
+                && is_x86_feature_detected!("avx512dq")
+                && is_x86_feature_detected!("avx512vl")
+            {
+                found.push(Isa::Avx512);
+            }
+            if is_x86_feature_detected!("avx2") && is_x86_feature_detected!("fma") {
+                found.push(Isa::Avx2);
+            }
+        }
+        found.push(Isa::Portable);
+        found
+    }
+
+    /// Lower-case name, as in `ONSA_SIMD`.
+    pub fn name(self) -> &'static str {
+        match self {
+            Isa::Avx512 => "avx512",
+            Isa::Avx2 => "avx2",
+            Isa::Portable => "portable",
+        }
+    }
+}
+
+/// A vector of float32 lanes.
+///
+/// # Safety
+/// All functions need the processor to have the implementor's instruction set; loads and stores need their pointers
+/// valid for the lanes that they touch.
+pub(crate) trait Simd: Copy {
+    const LANES: usize;
+    type V: Copy;
+    unsafe fn splat(x: f32) -> Self::V;
+    unsafe fn load(p: *const f32) -> Self::V;
+    unsafe fn store(p: *mut f32, v: Self::V);
+    /// The first `n < LANES` lanes, the others zero.
+    unsafe fn load_first(p: *const f32, n: usize) -> Self::V;
+    unsafe fn store_first(p: *mut f32, v: Self::V, n: usize);
+    unsafe fn add(a: Self::V, b: Self::V) -> Self::V;
+    unsafe fn sub(a: Self::V, b: Self::V) -> Self::V;
+    unsafe fn mul(a: Self::V, b: Self::V) -> Self::V;
+    unsafe fn div(a: Self::V, b: Self::V) -> Self::V;
+    unsafe fn max(a: Self::V, b: Self::V) -> Self::V;
+    unsafe fn min(a: Self::V, b: Self::V) -> Self::V;
+    /// a * b + c.
+    unsafe fn fma(a: Self::V, b: Self::V, c: Self::V) -> Self::V;
+    /// 2^n for whole numbers n in [-126, 127], given as `n + 1.5 * 2^23` (whose low bits hold n).
+    unsafe fn pow2_of_shifted(n: Self::V) -> Self::V;
+    /// Lanes of `x` where `a < b`, else zero.
+    unsafe fn keep_if_less(a: Self::V, b: Self::V, x: Self::V) -> Self::V;
+
+    #[inline(always)]
+    unsafe fn zero() -> Self::V {
+        // SAFETY: the caller's promise.
+        unsafe { Self::splat(0.0) }
+    }
+
+    /// Load of `n` lanes, all of them or the first.
+    #[inline(always)]
+    unsafe fn load_n(p: *const f32, n: usize) -> Self::V {
+        // SAFETY: the caller's promise.
+        unsafe { if n >= Self::LANES { Self::load(p) } else { Self::load_first(p, n) } }
+    }
+
+    /// Store of `n` lanes, all of them or the first.
+    #[inline(always)]
+    unsafe fn store_n(p: *mut f32, v: Self::V, n: usize) {
+        // SAFETY: the caller's promise.
+        unsafe { if n >= Self::LANES { Self::store(p, v) } else { Self::store_first(p, v, n) } }
+    }
+
+    /// e^x within 2 units in the last place on [-87, 88]; clamped outside. Range reduction by ln 2 in two parts and a
+    /// polynomial of degree 5 (Cephes' expf).
+    #[inline(always)]
+    unsafe fn exp(x: Self::V) -> Self::V {
+        // SAFETY: the caller's promise.
+        unsafe {
+            let x = Self::min(Self::max(x, Self::splat(-87.0)), Self::splat(88.0));
+            let shift = Self::splat(12_582_912.0);
+            let shifted = Self::fma(x, Self::splat(std::f32::consts::LOG2_E), shift);
+            let n = Self::sub(shifted, shift);
+            let r = Self::fma(n, Self::splat(-0.693_359_4), x);
+            let r = Self::fma(n, Self::splat(2.121_944_4e-4), r);
+            let mut p = Self::splat(1.987_569_1e-4);
+            for c in [1.398_199_9e-3, 8.333_452e-3, 4.166_579_6e-2, 1.666_666_5e-1, 0.5] {
+                p = Self::fma(p, r, Self::splat(c));
+            }
+            let p = Self::add(Self::fma(p, Self::mul(r, r), r), Self::splat(1.0));
+            Self::mul(p, Self::pow2_of_shifted(shifted))
+        }
+    }
+
+    /// 1 / (1 + e^-x).
+    #[inline(always)]
+    unsafe fn sigmoid(x: Self::V) -> Self::V {
+        // SAFETY: the caller's promise.
+        unsafe {
+            let one = Self::splat(1.0);
+            Self::div(one, Self::add(one, Self::exp(Self::sub(Self::zero(), x))))
+        }
+    }
+}
+
+#[cfg(target_arch = "x86_64")]
+pub(crate) use x86::{Avx2, Avx512};
+
+#[cfg(target_arch = "x86_64")]
+mod x86 {
+    use super::Simd;
+    use std::arch::x86_64::*;
+
+    #[derive(Clone, Copy)]
+    pub(crate) struct Avx512;
+
+    // SAFETY (whole impl): `dispatch!` enters these only on processors with the features; pointers are the caller's.
+    #[allow(clippy::undocumented_unsafe_blocks)]
+    impl Simd for Avx512 {
+        const LANES: usize = 16;
+        type V = __m512;
+        #[inline(always)]
+        unsafe fn splat(x: f32) -> __m512 {
+            unsafe { _mm512_set1_ps(x) }
+        }
+        #[inline(always)]
+        unsafe fn load(p: *const f32) -> __m512 {
+            unsafe { _mm512_loadu_ps(p) }
+        }
+        #[inline(always)]
+        unsafe fn store(p: *mut f32, v: __m512) {
+            unsafe { _mm512_storeu_ps(p, v) }
+        }
+        #[inline(always)]
+        unsafe fn load_first(p: *const f32, n: usize) -> __m512 {
+            unsafe { _mm512_maskz_loadu_ps((1u32 << n).wrapping_sub(1) as u16, p) }
+        }
+        #[inline(always)]
+        unsafe fn store_first(p: *mut f32, v: __m512, n: usize) {
+            unsafe { _mm512_mask_storeu_ps(p, (1u32 << n).wrapping_sub(1) as u16, v) }
+        }
+        #[inline(always)]
+        unsafe fn add(a: __m512, b: __m512) -> __m512 {
+            unsafe { _mm512_add_ps(a, b) }
+        }
+        #[inline(always)]
+        unsafe fn sub(a: __m512, b: __m512) -> __m512 {
+            unsafe { _mm512_sub_ps(a, b) }
+        }
+        #[inline(always)]
+        unsafe fn mul(a: __m512, b: __m512) -> __m512 {
+            unsafe { _mm512_mul_ps(a, b) }
+        }
+        #[inline(always)]
+        unsafe fn div(a: __m512, b: __m512) -> __m512 {
+            unsafe { _mm512_div_ps(a, b) }
+        }
+        #[inline(always)]
+        unsafe fn max(a: __m512, b: __m512) -> __m512 {
+            unsafe { _mm512_max_ps(a, b) }
+        }
+        #[inline(always)]
+        unsafe fn min(a: __m512, b: __m512) -> __m512 {
+            unsafe { _mm512_min_ps(a, b) }
+        }
+        #[inline(always)]
+        unsafe fn fma(a: __m512, b: __m512, c: __m512) -> __m512 {
+            unsafe { _mm512_fmadd_ps(a, b, c) }
+        }
+        #[inline(always)]
+        unsafe fn pow2_of_shifted(n: __m512) -> __m512 {
+            unsafe {
+                let bits = _mm512_add_epi32(_mm512_castps_si512(n), _mm512_set1_epi32(127));
+                _mm512_castsi512_ps(_mm512_slli_epi32::<23>(bits))
+            }
+        }
+        #[inline(always)]
+        unsafe fn keep_if_less(a: __m512, b: __m512, x: __m512) -> __m512 {
+            unsafe { _mm512_maskz_mov_ps(_mm512_cmp_ps_mask::<_CMP_LT_OQ>(a, b), x) }
+        }
+    }
+
+    #[derive(Clone, Copy)]
+    pub(crate) struct Avx2;
+
+    /// Lane i has its sign bit set if i < n.
+    #[inline(always)]
+    unsafe fn mask(n: usize) -> __m256i {
+        // SAFETY: AVX2 is the caller's promise.
+        unsafe { _mm256_cmpgt_epi32(_mm256_set1_epi32(n as i32), _mm256_setr_epi32(0, 1, 2, 3, 4, 5, 6, 7)) }
+    }
+
+    // SAFETY (whole impl): as above.
+    #[allow(clippy::undocumented_unsafe_blocks)]
+    impl Simd for Avx2 {
+        const LANES: usize = 8;
+        type V = __m256;
+        #[inline(always)]
+        unsafe fn splat(x: f32) -> __m256 {
+            unsafe { _mm256_set1_ps(x) }
+        }
+        #[inline(always)]
+        unsafe fn load(p: *const f32) -> __m256 {
+            unsafe { _mm256_loadu_ps(p) }
+        }
+        #[inline(always)]
+        unsafe fn store(p: *mut f32, v: __m256) {
+            unsafe { _mm256_storeu_ps(p, v) }
+        }
+        #[inline(always)]
+        unsafe fn load_first(p: *const f32, n: usize) -> __m256 {
+            unsafe { _mm256_maskload_ps(p, mask(n)) }
+        }
+        #[inline(always)]
+        unsafe fn store_first(p: *mut f32, v: __m256, n: usize) {
+            unsafe { _mm256_maskstore_ps(p, mask(n), v) }
+        }
+        #[inline(always)]
+        unsafe fn add(a: __m256, b: __m256) -> __m256 {
+            unsafe { _mm256_add_ps(a, b) }
+        }
+        #[inline(always)]
+        unsafe fn sub(a: __m256, b: __m256) -> __m256 {
+            unsafe { _mm256_sub_ps(a, b) }
+        }
+        #[inline(always)]
+        unsafe fn mul(a: __m256, b: __m256) -> __m256 {
+            unsafe { _mm256_mul_ps(a, b) }
+        }
+        #[inline(always)]
+        unsafe fn div(a: __m256, b: __m256) -> __m256 {
+            unsafe { _mm256_div_ps(a, b) }
+        }
+        #[inline(always)]
+        unsafe fn max(a: __m256, b: __m256) -> __m256 {
+            unsafe { _mm256_max_ps(a, b) }
+        }
+        #[inline(always)]
+        unsafe fn min(a: __m256, b: __m256) -> __m256 {
+            unsafe { _mm256_min_ps(a, b) }
+        }
+        #[inline(always)]
+        unsafe fn fma(a: __m256, b: __m256, c: __m256) -> __m256 {
+            unsafe { _mm256_fmadd_ps(a, b, c) }
+        }
+        #[inline(always)]
+        unsafe fn pow2_of_shifted(n: __m256) -> __m256 {
+            unsafe {
+                let bits = _mm256_add_epi32(_mm256_castps_si256(n), _mm256_set1_epi32(127));
+                _mm256_castsi256_ps(_mm256_slli_epi32::<23>(bits))
+            }
+        }
+        #[inline(always)]
+        unsafe fn keep_if_less(a: __m256, b: __m256, x: __m256) -> __m256 {
+            unsafe { _mm256_and_ps(_mm256_cmp_ps::<_CMP_LT_OQ>(a, b), x) }
+        }
+    }
+}
+
+/// Plain Rust on arrays.
+#[derive(Clone, Copy)]
+pub(crate) struct Portable;
+
+const N: usize = 8;
+
+#[inline(always)]
+fn map(a: [f32; N], b: [f32; N], f: impl Fn(f32, f32) -> f32) -> [f32; N] {
+    std::array::from_fn(|i| f(a[i], b[i]))
+}
+
+// SAFETY (whole impl): only the loads and stores need anything; their pointers are the caller's promise.
+#[allow(clippy::undocumented_unsafe_blocks)]
+impl Simd for Portable {
+    const LANES: usize = N;
+    type V = [f32; N];
+    #[inline(always)]
+    unsafe fn splat(x: f32) -> [f32; N] {
+        [x; N]
+    }
+    #[inline(always)]
+    unsafe fn load(p: *const f32) -> [f32; N] {
+        unsafe { p.cast::<[f32; N]>().read_unaligned() }
+    }
+    #[inline(always)]
+    unsafe fn store(p: *mut f32, v: [f32; N]) {
+        unsafe { p.cast::<[f32; N]>().write_unaligned(v) }
+    }
+    #[inline(always)]
+    unsafe fn load_first(p: *const f32, n: usize) -> [f32; N] {
+        std::array::from_fn(|i| if i < n { unsafe { *p.add(i) } } else { 0.0 })
+    }
+    #[inline(always)]
+    unsafe fn store_first(p: *mut f32, v: [f32; N], n: usize) {
+        for (i, x) in v.into_iter().enumerate().take(n) {
+            unsafe { *p.add(i) = x };
+        }
+    }
+    #[inline(always)]
+    unsafe fn add(a: [f32; N], b: [f32; N]) -> [f32; N] {
+        map(a, b, |a, b| a + b)
+    }
+    #[inline(always)]
+    unsafe fn sub(a: [f32; N], b: [f32; N]) -> [f32; N] {
+        map(a, b, |a, b| a - b)
+    }
+    #[inline(always)]
+    unsafe fn mul(a: [f32; N], b: [f32; N]) -> [f32; N] {
+        map(a, b, |a, b| a * b)
+    }
+    #[inline(always)]
+    unsafe fn div(a: [f32; N], b: [f32; N]) -> [f32; N] {
+        map(a, b, |a, b| a / b)
+    }
+    #[inline(always)]
+    unsafe fn max(a: [f32; N], b: [f32; N]) -> [f32; N] {
+        map(a, b, |a, b| if a > b { a } else { b })
+    }
+    #[inline(always)]
+    unsafe fn min(a: [f32; N], b: [f32; N]) -> [f32; N] {
+        map(a, b, |a, b| if a < b { a } else { b })
+    }
+    #[inline(always)]
+    unsafe fn fma(a: [f32; N], b: [f32; N], c: [f32; N]) -> [f32; N] {
+        // aarch64 always has the fused instruction; x86-64 without AVX2 would call a slow library function.
+        if cfg!(target_arch = "aarch64") {
+            std::array::from_fn(|i| a[i].mul_add(b[i], c[i]))
+        } else {
+            std::array::from_fn(|i| a[i] * b[i] + c[i])
+        }
+    }
+    #[inline(always)]
+    unsafe fn pow2_of_shifted(n: [f32; N]) -> [f32; N] {
+        n.map(|x| f32::from_bits(x.to_bits().wrapping_add(127) << 23))
+    }
+    #[inline(always)]
+    unsafe fn keep_if_less(a: [f32; N], b: [f32; N], x: [f32; N]) -> [f32; N] {
+        std::array::from_fn(|i| if a[i] < b[i] { x[i] } else { 0.0 })
+    }
+}
+
+/// Makes `$name(isa, args…)` of a kernel `$body::<S>(args…)` that is generic over [`Simd`].
+macro_rules! dispatch {
+    ($(#[$meta:meta])* fn $name:ident($($arg:ident: $ty:ty),* $(,)?) = $body:ident) => {
+        $(#[$meta])*
+        ///
+        /// # Safety
+        /// Pointers must be valid for what the kernel's arguments say; `isa` must be one that this processor has.
+        #[allow(clippy::too_many_arguments)]
+        pub(crate) unsafe fn $name(isa: $crate::cpu::Isa, $($arg: $ty),*) {
+            #[cfg(target_arch = "x86_64")]
+            #[target_feature(enable = "avx512f,avx512bw,avx512dq,avx512vl,avx2,fma")]
+            #[allow(clippy::too_many_arguments)]
+            unsafe fn avx512($($arg: $ty),*) {
+                // SAFETY: the caller's promise.
+                unsafe { $body::<$crate::cpu::simd::Avx512>($($arg),*) }
+            }
+            #[cfg(target_arch = "x86_64")]
+            #[target_feature(enable = "avx2,fma")]
+            #[allow(clippy::too_many_arguments)]
+            unsafe fn avx2($($arg: $ty),*) {
+                // SAFETY: the caller's promise.
+                unsafe { $body::<$crate::cpu::simd::Avx2>($($arg),*) }
+            }
+            // SAFETY: the caller's promise.
+            unsafe {
+                match isa {
+                    #[cfg(target_arch = "x86_64")]
+                    $crate::cpu::Isa::Avx512 => avx512($($arg),*),
+                    #[cfg(target_arch = "x86_64")]
+                    $crate::cpu::Isa::Avx2 => avx2($($arg),*),
+                    _ => $body::<$crate::cpu::simd::Portable>($($arg),*),
+                }
+            }
+        }
+    };
+}
+pub(crate) use dispatch;

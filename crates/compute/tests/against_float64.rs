@@ -1,0 +1,270 @@
+//! The engine against the float64 interpreter: forward, every gradient, awkward shapes, every instruction set.
+
+mod support;
+
+use std::sync::Arc;
+
+use onsa_compute::{Activation, Attention, Conv, Executor, Graph, Isa, Mode, Params, Plan, Trainable, Value};
+use support::{evaluate, random, random_params, weighted_sum};
+
+fn pool(threads: usize) -> Arc<rayon::ThreadPool> {
+    Arc::new(rayon::ThreadPoolBuilder::new().num_threads(threads).build().expect("threads"))
+}
+
+fn conv(g: &mut Graph, x: Value, name: &str, out: usize, k: usize, s: usize, bias: bool) -> Value {
+    let (kernel, pad) = ((k, k), [k / 2; 4]);
+    g.conv2d(x, Conv { name: name.into(), out, kernel, stride: (s, s), pad, groups: 1, bias })
+}
+
+fn depthwise(g: &mut Graph, x: Value, name: &str, k: usize, s: usize) -> Value {
+    let c = g.shape(x)[3];
+    let (kernel, pad) = ((k, k), [k / 2; 4]);
+    g.conv2d(x, Conv { name: name.into(), out: c, kernel, stride: (s, s), pad, groups: c, bias: false })
+}
+
+fn block(g: &mut Graph, x: Value, name: &str, out: usize, k: usize, s: usize, a: Activation) -> Value {
+    let z = conv(g, x, name, out, k, s, false);
+    let u = g.batch_norm(z, &format!("{name}.bn"), 1e-3, 0.03);
+    g.activation(u, a)
+}
+
+/// Every operator, with the fusions and sharings that detectors have: residuals, slices, nested concatenations.
+fn everything() -> Graph {
+    let mut g = Graph::new();
+    let x = g.input("x", [2, 8, 12, 3]);
+    let a = block(&mut g, x, "a", 12, 3, 2, Activation::Silu);
+    let left = g.slice(a, 0..4);
+    let right = g.slice(a, 4..12);
+    let b = block(&mut g, right, "b", 8, 3, 1, Activation::Hardswish);
+    let b = g.add(right, b);
+    let c = block(&mut g, b, "c", 8, 1, 1, Activation::Relu);
+    let inner = g.concat(&[b, c]);
+    let outer = g.concat(&[left, inner, left]);
+    let d = depthwise(&mut g, outer, "d", 5, 1);
+    let d = g.batch_norm(d, "d.bn", 1e-3, 0.03);
+    let pooled = g.max_pool(d, 5, 1, 2);
+    let qkv = conv(&mut g, pooled, "qkv", 2 * (4 + 4 + 6), 1, 1, true);
+    let attended = g.attention(qkv, Attention { heads: 2, key_dim: 4, value_dim: 6, areas: 2 });
+    let v = g.gather_heads(qkv, 2, 8, 6);
+    let pe = depthwise(&mut g, v, "pe", 3, 1);
+    let attended = g.add(attended, pe);
+    let attended = g.scale_channels(attended, "gamma");
+    let up = g.upsample2(attended);
+    let down = depthwise(&mut g, up, "down", 3, 2);
+    let down = g.activation(down, Activation::Relu6);
+    let odd = conv(&mut g, down, "odd", 5, 3, 2, true);
+    let odd = g.activation(odd, Activation::Sigmoid);
+    let both = g.concat(&[down, attended]);
+    let last = conv(&mut g, both, "last", 7, 1, 1, true);
+    let mean = g.global_avg_pool(both);
+    let mean = g.activation(mean, Activation::Hardsigmoid);
+    let logits = g.linear(mean, "fc", 3, true);
+    g.output("odd", odd);
+    g.output("last", last);
+    g.output("logits", logits);
+    g
+}
+
+/// Largest difference, over the largest size of the expected values.
+fn relative_error(got: &[f32], expected: &[f64]) -> f64 {
+    assert_eq!(got.len(), expected.len());
+    let scale = expected.iter().fold(1e-3f64, |m, x| m.max(x.abs()));
+    got.iter().zip(expected).fold(0.0f64, |m, (&g, &e)| {
+        assert!(g.is_finite(), "not finite");
+        m.max((f64::from(g) - e).abs() / scale)
+    })
+}
+
+fn check(graph: &Graph, isa: Isa, threads: usize) {
+    let mut params = random_params(graph, 7);
+    let shape = graph.shape(graph.inputs()[0].1);
+    let input = random(shape.iter().product(), 99);
+    let wide = |xs: &[f32]| xs.iter().map(|&x| f64::from(x)).collect::<Vec<_>>();
+    let wide_input = vec![wide(&input)];
+
+    let plan = Plan::new(graph, Mode::Inference, &Trainable::nothing(graph));
+    let mut run = Executor::with_isa(Arc::new(plan), pool(threads), isa);
+    run.prepare(&params);
+    run.input_mut(0).copy_from_slice(&input);
+    run.forward();
+    let expected = evaluate(graph, &wide(&params.values), &wide_input, false);
+    for (i, (name, v)) in graph.outputs().iter().enumerate() {
+        let error = relative_error(run.output(i), &expected[v.index()]);
+        assert!(error < 2e-5, "{isa:?} inference {name}: {error:e}");
+    }
+
+    let trainable = Trainable::all(graph);
+    let mut run =
+        Executor::with_isa(Arc::new(Plan::new(graph, Mode::Training, &trainable)), pool(threads), isa);
+    let weights: Vec<Vec<f32>> = graph
+        .outputs()
+        .iter()
+        .enumerate()
+        .map(|(i, (_, v))| random(graph.shape(*v).iter().product(), i as u64))
+        .collect();
+    let mut grads = vec![0.0; params.values.len()];
+    // Twice, so that what the first step leaves behind cannot matter.
+    for _ in 0..2 {
+        run.prepare(&params);
+        run.input_mut(0).copy_from_slice(&input);
+        run.forward();
+        let (_, outs) = run.outputs_and_grads();
+        outs.into_iter().zip(&weights).for_each(|(out, w)| out.copy_from_slice(w));
+        run.backward(&mut grads);
+    }
+    let values = wide(&params.values);
+    let expected = evaluate(graph, &values, &wide_input, true);
+    for (i, (name, v)) in graph.outputs().iter().enumerate() {
+        let error = relative_error(run.output(i), &expected[v.index()]);
+        assert!(error < 2e-5, "{isa:?} training {name}: {error:e}");
+    }
+    for info in graph.params().iter().filter(|p| p.role.is_trained()) {
+        // At most 24 elements of each, spread over it.
+        let places: Vec<usize> = info.range().step_by(info.len.div_ceil(24)).collect();
+        let numeric: Vec<f64> = places
+            .iter()
+            .map(|&at| {
+                let mut shifted = values.clone();
+                let h = 1e-6;
+                shifted[at] = values[at] + h;
+                let up = weighted_sum(graph, &evaluate(graph, &shifted, &wide_input, true), &weights);
+                shifted[at] = values[at] - h;
+                let down = weighted_sum(graph, &evaluate(graph, &shifted, &wide_input, true), &weights);
+                (up - down) / (2.0 * h)
+            })
+            .collect();
+        let got: Vec<f32> = places.iter().map(|&at| grads[at]).collect();
+        let error = relative_error(&got, &numeric);
+        assert!(error < 1e-4, "{isa:?} gradient of {}: {error:e}", info.name);
+    }
+    let before = params.clone();
+    run.update_running(&mut params);
+    for (info, old) in params.infos.iter().zip(&before.infos) {
+        let moved = params.values[info.range()] != before.values[old.range()];
+        let is_statistic = info.name.contains("running_");
+        assert_eq!(moved, is_statistic, "{}", info.name);
+    }
+}
+
+#[test]
+fn every_operator_and_its_gradients() {
+    let graph = everything();
+    for isa in Isa::available() {
+        check(&graph, isa, 1);
+    }
+}
+
+#[test]
+fn awkward_shapes() {
+    for (h, w, c, out, k, s) in [
+        (1, 1, 1, 1, 1, 1),
+        (1, 1, 3, 2, 3, 1),
+        (5, 7, 1, 17, 3, 2),
+        (7, 5, 17, 1, 3, 1),
+        (3, 31, 2, 33, 5, 2),
+        (2, 2, 33, 40, 1, 1),
+        (9, 4, 4, 6, 7, 3),
+    ] {
+        let mut g = Graph::new();
+        let x = g.input("x", [1, h, w, c]);
+        let first = conv(&mut g, x, "first", 2, 3, 1, true);
+        let y = conv(&mut g, first, "y", out, k, s, true);
+        g.output("y", y);
+        for isa in Isa::available() {
+            check(&g, isa, 2);
+        }
+    }
+}
+
+#[test]
+fn same_bytes_for_any_number_of_threads() {
+    let graph = everything();
+    let params = random_params(&graph, 3);
+    let run = |threads: usize| {
+        let plan = Arc::new(Plan::new(&graph, Mode::Training, &Trainable::all(&graph)));
+        let mut run = Executor::new(plan, pool(threads));
+        let len = run.input_mut(0).len();
+        run.prepare(&params);
+        run.input_mut(0).copy_from_slice(&random(len, 1));
+        run.forward();
+        let (outs, grads) = run.outputs_and_grads();
+        let outs: Vec<Vec<f32>> = outs.into_iter().map(<[f32]>::to_vec).collect();
+        grads.into_iter().zip(&outs).for_each(|(g, o)| g.copy_from_slice(o));
+        let mut grads = vec![0.0; params.values.len()];
+        run.backward(&mut grads);
+        (outs, grads.iter().map(|x| x.to_bits()).collect::<Vec<_>>())
+    };
+    let one = run(1);
+    assert_eq!(one, run(2));
+    assert_eq!(one, run(5));
+}
+
+#[test]
+fn frozen_parts_get_no_gradient_steps() {
+    let graph = everything();
+    let all = Plan::new(&graph, Mode::Training, &Trainable::all(&graph));
+    let mut trainable = Trainable::all(&graph);
+    for (info, train) in graph.params().iter().zip(&mut trainable.params) {
+        *train &= info.name.starts_with("last") || info.name.starts_with("fc");
+    }
+    trainable.frozen_norms = ["a.bn", "b.bn", "c.bn", "d.bn"].map(String::from).into();
+    let plan = Plan::new(&graph, Mode::Training, &trainable);
+    let backward = |p: &Plan| p.steps.len() - p.backward_start;
+    assert!(backward(&plan) < backward(&all) / 3, "{} of {}", backward(&plan), backward(&all));
+    assert!(plan.arena_len < all.arena_len / 2, "{} of {}", plan.arena_len, all.arena_len);
+
+    // The trained part's gradients are those of a plan that trains everything with the same statistics.
+    let gradients = |trainable: &Trainable| {
+        let params = random_params(&graph, 3);
+        let mut run = Executor::new(Arc::new(Plan::new(&graph, Mode::Training, trainable)), pool(1));
+        let len = run.input_mut(0).len();
+        run.prepare(&params);
+        run.input_mut(0).copy_from_slice(&random(len, 1));
+        run.forward();
+        run.outputs_and_grads().1.into_iter().for_each(|g| g.fill(1.0));
+        let mut grads = vec![0.0; params.values.len()];
+        run.backward(&mut grads);
+        grads
+    };
+    let mut norms_only = Trainable::all(&graph);
+    norms_only.frozen_norms = trainable.frozen_norms.clone();
+    let (some, whole) = (gradients(&trainable), gradients(&norms_only));
+    for (info, train) in graph.params().iter().zip(&trainable.params).filter(|(_, t)| **t) {
+        assert!(train);
+        for (a, b) in some[info.range()].iter().zip(&whole[info.range()]) {
+            assert!((a - b).abs() <= 1e-4 * b.abs().max(1.0), "{}: {a} {b}", info.name);
+        }
+    }
+}
+
+#[test]
+fn calibration_collects_statistics_without_changing_the_output() {
+    let graph = everything();
+    let params: Params = random_params(&graph, 3);
+    let outputs = |mode| {
+        let mut run = Executor::new(Arc::new(Plan::new(&graph, mode, &Trainable::nothing(&graph))), pool(1));
+        let len = run.input_mut(0).len();
+        run.prepare(&params);
+        run.input_mut(0).copy_from_slice(&random(len, 1));
+        run.forward();
+        let statistics: Vec<(String, Vec<f32>)> =
+            run.norm_statistics().map(|(name, mean, _)| (name.to_owned(), mean.to_vec())).collect();
+        (run.output(1).to_vec(), statistics)
+    };
+    let (plain, _) = outputs(Mode::Inference);
+    let (calibrated, statistics) = outputs(Mode::Calibration);
+    let wide: Vec<f64> = plain.iter().map(|&x| f64::from(x)).collect();
+    assert!(relative_error(&calibrated, &wide) < 1e-5);
+    let expected = evaluate(
+        &graph,
+        &params.values.iter().map(|&x| f64::from(x)).collect::<Vec<_>>(),
+        &[random(2 * 8 * 12 * 3, 1).into_iter().map(f64::from).collect()],
+        false,
+    );
+    // The first norm's input is the first convolution's output: node 1.
+    let first: Vec<f64> = (0..12)
+        .map(|c| expected[1].iter().skip(c).step_by(12).sum::<f64>() / (expected[1].len() / 12) as f64)
+        .collect();
+    assert_eq!(statistics[0].0, "a.bn");
+    assert!(relative_error(&statistics[0].1, &first) < 1e-5);
+}
