@@ -1,0 +1,119 @@
+//! What tells whether two pictures are the same, or nearly.
+
+use onsa_intake::picture::Picture;
+use sha2::{Digest, Sha256};
+
+/// Thumbnail cells a side.
+const CELLS: usize = 16;
+
+/// A picture's marks.
+#[derive(Clone, Debug)]
+pub(super) struct Fingerprint {
+    /// SHA-256 of size and 8-bit RGB pixels.
+    pub exact: [u8; 32],
+    /// Difference hash: a bit for each neighbouring pair in a 9 x 8 grey thumbnail, set where the right one is
+    /// brighter (N. Krawetz, "Kind of Like That", 2013).
+    pub difference: u64,
+    /// Mean RGB of 16 x 16 cells.
+    thumbnail: [u8; CELLS * CELLS * 3],
+    /// Standard deviation of the thumbnail's grey values, 0 to 127.5.
+    contrast: f32,
+}
+
+/// Pictures flatter than this look alike whatever they show.
+const LEAST_CONTRAST: f32 = 4.0;
+/// The largest mean difference of thumbnails of near pictures, in grey levels: recompression and scaling stay
+/// below 3.
+const MOST_DIFFERENCE: f32 = 6.0;
+/// The least correlation of thumbnails of near pictures.
+const LEAST_CORRELATION: f32 = 0.98;
+/// The largest Hamming distance of difference hashes of near pictures.
+pub(super) const MOST_BITS: u32 = 4;
+
+impl Fingerprint {
+    pub fn of(picture: Picture) -> Fingerprint {
+        let (w, h) = (picture.width as usize, picture.height as usize);
+        let rgb = picture.into_rgb8();
+        let mut exact = Sha256::new();
+        exact.update((w as u64).to_le_bytes());
+        exact.update((h as u64).to_le_bytes());
+        exact.update(&rgb);
+        let grey: Vec<f32> = cells(&rgb, w, h, 9, 8).iter().map(luma).collect();
+        let pairs = grey.chunks_exact(9).flat_map(|row| row.windows(2));
+        let difference = pairs.fold(0u64, |hash, pair| (hash << 1) | u64::from(pair[1] > pair[0]));
+        let mut thumbnail = [0; CELLS * CELLS * 3];
+        let means = cells(&rgb, w, h, CELLS, CELLS);
+        for (out, mean) in thumbnail.as_chunks_mut::<3>().0.iter_mut().zip(&means) {
+            *out = mean.map(|v| v.round() as u8);
+        }
+        let grey: Vec<f32> = means.iter().map(luma).collect();
+        let contrast = covariance(&grey, &grey).sqrt();
+        Fingerprint { exact: exact.finalize().into(), difference, thumbnail, contrast }
+    }
+
+    /// Whether the other picture shows the same, but for scale, compression and slight retouching.
+    pub fn is_near(&self, other: &Fingerprint) -> bool {
+        if (self.difference ^ other.difference).count_ones() > MOST_BITS || self.is_flat() || other.is_flat()
+        {
+            return false;
+        }
+        let pairs = self.thumbnail.iter().zip(&other.thumbnail);
+        let sum: u32 = pairs.map(|(a, b)| u32::from(a.abs_diff(*b))).sum();
+        if sum as f32 > MOST_DIFFERENCE * self.thumbnail.len() as f32 {
+            return false;
+        }
+        let grey = |f: &Fingerprint| -> Vec<f32> {
+            f.thumbnail.as_chunks::<3>().0.iter().map(|p| luma(&p.map(f32::from))).collect()
+        };
+        let correlation = covariance(&grey(self), &grey(other)) / (self.contrast * other.contrast);
+        correlation >= LEAST_CORRELATION
+    }
+
+    /// Whether there is too little in the picture for likeness to mean anything.
+    pub fn is_flat(&self) -> bool {
+        self.contrast < LEAST_CONTRAST
+    }
+}
+
+/// Grey value of an RGB mean (ITU-R BT.601).
+fn luma(rgb: &[f32; 3]) -> f32 {
+    0.299 * rgb[0] + 0.587 * rgb[1] + 0.114 * rgb[2]
+}
+
+fn covariance(a: &[f32], b: &[f32]) -> f32 {
+    let n = a.len() as f32;
+    let (ma, mb) = (a.iter().sum::<f32>() / n, b.iter().sum::<f32>() / n);
+    a.iter().zip(b).map(|(x, y)| (x - ma) * (y - mb)).sum::<f32>() / n
+}
+
+/// Mean RGB, 0 to 255, of `columns` x `rows` cells, row by row. A picture smaller than the grid repeats pixels.
+fn cells(rgb: &[u8], w: usize, h: usize, columns: usize, rows: usize) -> Vec<[f32; 3]> {
+    let bounds = |i: usize, n: usize, size: usize| {
+        let start = i * size / n;
+        start..((i + 1) * size / n).max(start + 1)
+    };
+    let mut out = Vec::with_capacity(columns * rows);
+    for row in 0..rows {
+        let ys = bounds(row, rows, h);
+        for column in 0..columns {
+            let xs = bounds(column, columns, w);
+            let mut sums = [0u64; 3];
+            for y in ys.clone() {
+                let line = &rgb[(y * w + xs.start) * 3..(y * w + xs.end) * 3];
+                // A row of a cell has at most 2^32 / 255 pixels: sums of one row fit in 32 bits.
+                let mut part = [0u32; 3];
+                for pixel in line.as_chunks::<3>().0 {
+                    for c in 0..3 {
+                        part[c] += u32::from(pixel[c]);
+                    }
+                }
+                for c in 0..3 {
+                    sums[c] += u64::from(part[c]);
+                }
+            }
+            let n = (xs.len() * ys.len()) as f32;
+            out.push(sums.map(|s| s as f32 / n));
+        }
+    }
+    out
+}

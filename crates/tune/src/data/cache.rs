@@ -1,0 +1,254 @@
+//! Decoded images at the network's size, kept in memory within a budget.
+
+use std::path::{Path, PathBuf};
+use std::sync::atomic::{AtomicU64, Ordering};
+use std::sync::{Arc, Mutex, PoisonError};
+
+use thiserror::Error;
+
+use super::dataset::Item;
+use super::raster::Rgb8;
+use super::resize::{load_size, resize_bilinear};
+
+/// Reads and decodes an image file, upright and as 8-bit RGB.
+pub type Decoder = Arc<dyn Fn(&Path) -> Result<Rgb8, Box<dyn std::error::Error + Send + Sync>> + Send + Sync>;
+
+/// How much memory decoded images may take.
+#[derive(Clone, Copy, Debug, Default, PartialEq)]
+pub enum CachePolicy {
+    /// Keep nothing: every use reads and decodes the file anew.
+    None,
+    /// Keep images while they fit into three tenths of the memory that is free now.
+    #[default]
+    Auto,
+    /// Keep images while they fit into eight tenths of the memory that is free now.
+    Ram,
+    /// Keep images while they fit into this many bytes.
+    Bytes(u64),
+}
+
+/// What is taken as free where the system does not say.
+const ASSUMED_FREE: u64 = 2 << 30;
+
+impl CachePolicy {
+    /// The budget in bytes.
+    pub fn budget(self) -> u64 {
+        let free = || free_memory().unwrap_or(ASSUMED_FREE);
+        match self {
+            CachePolicy::None => 0,
+            CachePolicy::Auto => free() / 10 * 3,
+            CachePolicy::Ram => free() / 10 * 8,
+            CachePolicy::Bytes(bytes) => bytes,
+        }
+    }
+}
+
+/// An image that cannot be used.
+#[derive(Debug, Error)]
+pub enum ImageError {
+    /// The file could not be read or decoded.
+    #[error("{path}: the image cannot be read: {source}; repair the file or take it out of the data set")]
+    Decode {
+        /// The image file.
+        path: PathBuf,
+        /// Why.
+        source: Box<dyn std::error::Error + Send + Sync>,
+    },
+    /// The file is not the one that the data set's index was made from.
+    #[error(
+        "{path}: the image has {found_width} x {found_height} pixels, but had {width} x {height} when the data set \
+         was read; it changed in the meantime: start again"
+    )]
+    Changed {
+        /// The image file.
+        path: PathBuf,
+        /// Width now.
+        found_width: usize,
+        /// Height now.
+        found_height: usize,
+        /// Width in the index.
+        width: u32,
+        /// Height in the index.
+        height: u32,
+    },
+}
+
+/// The images of a list of items, each decoded once if the budget allows, and shared by all threads.
+pub struct ImageCache {
+    items: Arc<[Item]>,
+    imgsz: u32,
+    decode: Decoder,
+    slots: Vec<Mutex<Option<Arc<Rgb8>>>>,
+    budget: u64,
+    used: AtomicU64,
+    decoded: AtomicU64,
+}
+
+impl ImageCache {
+    /// A cache of `items`, loaded for a network size of `imgsz` pixels (see [`load_size`]). Nothing is read yet.
+    pub fn new(
+        items: impl Into<Arc<[Item]>>,
+        imgsz: u32,
+        policy: CachePolicy,
+        decode: Decoder,
+    ) -> ImageCache {
+        let items = items.into();
+        let slots = items.iter().map(|_| Mutex::new(None)).collect();
+        ImageCache {
+            items,
+            imgsz,
+            decode,
+            slots,
+            budget: policy.budget(),
+            used: AtomicU64::new(0),
+            decoded: AtomicU64::new(0),
+        }
+    }
+
+    /// The items, in the order of their indices.
+    pub fn items(&self) -> &[Item] {
+        &self.items
+    }
+
+    /// The network size that images are loaded for, in pixels.
+    pub fn imgsz(&self) -> u32 {
+        self.imgsz
+    }
+
+    /// Bytes that all images would take.
+    pub fn bytes_needed(&self) -> u64 {
+        let bytes = |item: &Item| {
+            let (width, height) = load_size(item.width, item.height, self.imgsz);
+            u64::from(width) * u64::from(height) * 3
+        };
+        self.items.iter().map(bytes).sum()
+    }
+
+    /// True where the budget holds all images.
+    pub fn fits(&self) -> bool {
+        self.bytes_needed() <= self.budget
+    }
+
+    /// Bytes in use now; never more than the budget.
+    pub fn bytes_used(&self) -> u64 {
+        self.used.load(Ordering::Relaxed)
+    }
+
+    /// How often a file has been decoded.
+    pub fn times_decoded(&self) -> u64 {
+        self.decoded.load(Ordering::Relaxed)
+    }
+
+    /// Item `index` at the size of [`load_size`]: its long side is `imgsz`. Panics where `index` is out of range.
+    pub fn get(&self, index: usize) -> Result<Arc<Rgb8>, ImageError> {
+        if self.budget == 0 {
+            return self.load(index);
+        }
+        // Held while decoding, so that no second thread decodes the same file. A slot is whole after a panic too.
+        let mut slot = self.slots[index].lock().unwrap_or_else(PoisonError::into_inner);
+        if let Some(image) = &*slot {
+            return Ok(Arc::clone(image));
+        }
+        let image = self.load(index)?;
+        let size = image.data.len() as u64;
+        let fits = |used: u64| used.checked_add(size).filter(|&sum| sum <= self.budget);
+        if self.used.fetch_update(Ordering::Relaxed, Ordering::Relaxed, fits).is_ok() {
+            *slot = Some(Arc::clone(&image));
+        }
+        Ok(image)
+    }
+
+    fn load(&self, index: usize) -> Result<Arc<Rgb8>, ImageError> {
+        let item = &self.items[index];
+        let image = (self.decode)(&item.path)
+            .map_err(|source| ImageError::Decode { path: item.path.clone(), source })?;
+        self.decoded.fetch_add(1, Ordering::Relaxed);
+        if (image.width, image.height) != (item.width as usize, item.height as usize) {
+            return Err(ImageError::Changed {
+                path: item.path.clone(),
+                found_width: image.width,
+                found_height: image.height,
+                width: item.width,
+                height: item.height,
+            });
+        }
+        let (width, height) = load_size(item.width, item.height, self.imgsz);
+        let size = (width as usize, height as usize);
+        let image =
+            if (image.width, image.height) == size { image } else { resize_bilinear(&image, size.0, size.1) };
+        Ok(Arc::new(image))
+    }
+}
+
+/// Bytes that this process may still take: what the machine has free, or what is left of the control group's limit.
+/// `None` where the system does not say (it is read from Linux's files).
+fn free_memory() -> Option<u64> {
+    let number = |path: &str| std::fs::read_to_string(path).ok()?.trim().parse::<u64>().ok();
+    let meminfo = std::fs::read_to_string("/proc/meminfo").ok()?;
+    let machine = available_in(&meminfo)?;
+    let group = |limit: &str, used: &str| Some(number(limit)?.saturating_sub(number(used)?));
+    let v2 = group("/sys/fs/cgroup/memory.max", "/sys/fs/cgroup/memory.current");
+    let v1 = || {
+        group("/sys/fs/cgroup/memory/memory.limit_in_bytes", "/sys/fs/cgroup/memory/memory.usage_in_bytes")
+    };
+    Some(v2.or_else(v1).map_or(machine, |group| group.min(machine)))
+}
+
+/// `MemAvailable` of /proc/meminfo, in bytes.
+fn available_in(meminfo: &str) -> Option<u64> {
+    let line = meminfo.lines().find_map(|line| line.strip_prefix("MemAvailable:"))?;
+    let kibibytes: u64 = line.trim().strip_suffix("kB")?.trim().parse().ok()?;
+    kibibytes.checked_mul(1024)
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::data::test_items::{drawing_decoder, drawn_items};
+
+    #[test]
+    fn decodes_once_within_the_budget_and_not_beyond() {
+        // 64 x 48 pixels loaded at 32: 32 x 24 x 3 = 2304 bytes each.
+        let items = drawn_items(3, &[(64, 48)]);
+        let cache = ImageCache::new(items, 32, CachePolicy::Bytes(2 * 2304), drawing_decoder());
+        assert_eq!((cache.bytes_needed(), cache.fits()), (3 * 2304, false));
+        let first: Vec<_> = (0..3).map(|i| cache.get(i).unwrap()).collect();
+        assert_eq!((cache.times_decoded(), cache.bytes_used()), (3, 2 * 2304));
+        let second: Vec<_> = (0..3).map(|i| cache.get(i).unwrap()).collect();
+        assert_eq!((cache.times_decoded(), cache.bytes_used()), (4, 2 * 2304));
+        assert_eq!(first, second);
+        assert_eq!((first[0].width, first[0].height), (32, 24));
+        assert!(Arc::ptr_eq(&first[0], &second[0]) && !Arc::ptr_eq(&first[2], &second[2]));
+    }
+
+    #[test]
+    fn many_threads_decode_once() {
+        let cache =
+            ImageCache::new(drawn_items(4, &[(64, 48)]), 32, CachePolicy::Bytes(1 << 20), drawing_decoder());
+        std::thread::scope(|scope| {
+            for _ in 0..4 {
+                scope.spawn(|| (0..4).for_each(|i| drop(cache.get(i).unwrap())));
+            }
+        });
+        assert_eq!(cache.times_decoded(), 4);
+    }
+
+    #[test]
+    fn errors_name_the_file() {
+        let mut items = drawn_items(2, &[(64, 48)]);
+        items[0].path = PathBuf::from("images/broken.jpg");
+        items[1].width = 65;
+        let cache = ImageCache::new(items, 32, CachePolicy::None, drawing_decoder());
+        let broken = cache.get(0).unwrap_err().to_string();
+        assert!(broken.starts_with("images/broken.jpg: ") && broken.contains("cut off"), "{broken}");
+        let changed = cache.get(1).unwrap_err().to_string();
+        assert!(changed.contains("64 x 48") && changed.contains("65 x 48"), "{changed}");
+    }
+
+    #[test]
+    fn reads_what_linux_reports() {
+        let text = "MemTotal:       16384 kB\nMemFree:  1 kB\nMemAvailable:    8192 kB\n";
+        assert_eq!(available_in(text), Some(8192 * 1024));
+        assert_eq!(available_in("MemTotal: 1 kB\n"), None);
+    }
+}

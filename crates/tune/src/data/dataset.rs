@@ -1,0 +1,83 @@
+//! What a data set is once it has been read: images with their boxes, and class names.
+
+use crate::boxes::Label;
+use serde::Serialize;
+use std::path::PathBuf;
+
+/// One image with its boxes.
+#[derive(Clone, Debug, PartialEq)]
+pub struct Item {
+    /// The image file.
+    pub path: PathBuf,
+    /// The file that its boxes come from (for COCO the one of the whole split); `None` for a background image
+    /// without a label file.
+    pub label_path: Option<PathBuf>,
+    /// Width in pixels, after EXIF orientation.
+    pub width: u32,
+    /// Height in pixels, after EXIF orientation.
+    pub height: u32,
+    /// The boxes; empty for a background image.
+    pub labels: Vec<Label>,
+}
+
+/// A data set with its splits. Each split is sorted by path.
+#[derive(Clone, Debug, PartialEq)]
+pub struct Dataset {
+    /// Class names by class number.
+    pub classes: Vec<String>,
+    /// What is trained on.
+    pub train: Vec<Item>,
+    /// What every epoch is validated on.
+    pub val: Vec<Item>,
+    /// What the finished model may be tested on; often empty.
+    pub test: Vec<Item>,
+    /// SHA-256 (hexadecimal) over class names, relative image paths, image file sizes and label contents: it changes
+    /// when the data do, and not when the folder moves.
+    pub hash: String,
+}
+
+/// A part of a data set.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Hash, PartialOrd, Ord, Serialize)]
+#[serde(rename_all = "lowercase")]
+pub enum Split {
+    /// For training.
+    Train,
+    /// For validation.
+    Val,
+    /// For testing.
+    Test,
+}
+
+impl Split {
+    /// All splits, in the order of their work.
+    pub const ALL: [Split; 3] = [Split::Train, Split::Val, Split::Test];
+
+    /// `train`, `val` or `test`.
+    pub fn name(self) -> &'static str {
+        match self {
+            Split::Train => "train",
+            Split::Val => "val",
+            Split::Test => "test",
+        }
+    }
+}
+
+impl Dataset {
+    /// The items of a split.
+    pub fn split(&self, split: Split) -> &[Item] {
+        match split {
+            Split::Train => &self.train,
+            Split::Val => &self.val,
+            Split::Test => &self.test,
+        }
+    }
+
+    /// The items of a split, to change.
+    pub fn split_mut(&mut self, split: Split) -> &mut Vec<Item> {
+        match split {
+            Split::Train => &mut self.train,
+            Split::Val => &mut self.val,
+            Split::Test => &mut self.test,
+        }
+    }
+}

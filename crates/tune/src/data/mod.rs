@@ -1,0 +1,19 @@
+//! Data sets: index, audit, cache, augmentation, batches.
+
+pub mod audit;
+pub mod augment;
+pub mod batch;
+pub mod cache;
+pub mod dataset;
+pub mod index;
+pub mod letterbox;
+pub mod loader;
+mod prefetch;
+pub mod raster;
+pub mod resize;
+pub mod rng;
+#[cfg(test)]
+mod sample;
+#[cfg(test)]
+mod test_items;
+pub mod val_loader;

@@ -1,0 +1,130 @@
+//! Bilinear resizing with the sampling points and the fixed-point arithmetic of OpenCV's `INTER_LINEAR` for 8 bits.
+//!
+//! The centre of output pixel i lies at (i + 0.5) * in / out - 0.5; taps beyond the edge repeat the edge pixel.
+//! Weights are multiples of 1/2048. No low-pass filter precedes a reduction: the pretrained networks were trained
+//! on images that were resized so.
+
+use super::raster::Rgb8;
+
+const WEIGHT_BITS: u32 = 11;
+const ONE: f32 = (1 << WEIGHT_BITS) as f32;
+
+/// The two taps of one output pixel along one axis.
+struct Tap {
+    first: usize,
+    second: usize,
+    weights: [i32; 2],
+}
+
+fn taps(input: usize, output: usize) -> Vec<Tap> {
+    let scale = input as f64 / output as f64;
+    (0..output)
+        .map(|i| {
+            let centre = ((i as f64 + 0.5) * scale - 0.5) as f32;
+            let floor = centre.floor();
+            let (first, fraction) = if floor < 0.0 {
+                (0, 0.0)
+            } else if floor as usize >= input - 1 {
+                (input - 1, 0.0)
+            } else {
+                (floor as usize, centre - floor)
+            };
+            let weight = |f: f32| (f * ONE).round_ties_even() as i32;
+            Tap {
+                first,
+                second: (first + 1).min(input - 1),
+                weights: [weight(1.0 - fraction), weight(fraction)],
+            }
+        })
+        .collect()
+}
+
+/// The image at `width` x `height` pixels (both at least 1). The same size gives a plain copy.
+pub fn resize_bilinear(source: &Rgb8, width: usize, height: usize) -> Rgb8 {
+    if (source.width, source.height) == (width, height) {
+        return source.clone();
+    }
+    let columns = taps(source.width, width);
+    let rows = taps(source.height, height);
+    let mut out = Rgb8::filled(width, height, 0);
+    // Two rows, resized along x only, in units of 1/2048 grey. Consecutive output rows share them.
+    let mut held: [Option<usize>; 2] = [None, None];
+    let mut lines = [vec![0i32; width * 3], vec![0i32; width * 3]];
+    for (tap, out_row) in rows.iter().zip(out.data.chunks_exact_mut(width * 3)) {
+        if held[0] != Some(tap.first) {
+            if held[1] == Some(tap.first) {
+                lines.swap(0, 1);
+                held.swap(0, 1);
+            } else {
+                stretch(source.row(tap.first), &columns, &mut lines[0]);
+                held[0] = Some(tap.first);
+            }
+        }
+        if held[1] != Some(tap.second) {
+            stretch(source.row(tap.second), &columns, &mut lines[1]);
+            held[1] = Some(tap.second);
+        }
+        let [upper_weight, lower_weight] = tap.weights;
+        for ((out, &upper), &lower) in out_row.iter_mut().zip(&lines[0]).zip(&lines[1]) {
+            let sum = ((upper_weight * (upper >> 4)) >> 16) + ((lower_weight * (lower >> 4)) >> 16);
+            *out = ((sum + 2) >> 2) as u8;
+        }
+    }
+    out
+}
+
+fn stretch(row: &[u8], columns: &[Tap], line: &mut [i32]) {
+    for (tap, out) in columns.iter().zip(line.chunks_exact_mut(3)) {
+        let left = &row[tap.first * 3..tap.first * 3 + 3];
+        let right = &row[tap.second * 3..tap.second * 3 + 3];
+        for channel in 0..3 {
+            out[channel] =
+                i32::from(left[channel]) * tap.weights[0] + i32::from(right[channel]) * tap.weights[1];
+        }
+    }
+}
+
+/// The size at which images are loaded for a network of `imgsz` pixels: the long side becomes `imgsz`, the short side
+/// is rounded up. Small images are enlarged.
+pub fn load_size(width: u32, height: u32, imgsz: u32) -> (u32, u32) {
+    // In double precision and in this order, so that the rounding up falls as in the reference.
+    let ratio = f64::from(imgsz) / f64::from(width.max(height).max(1));
+    let side = |side: u32| ((f64::from(side) * ratio).ceil() as u32).clamp(1, imgsz.max(1));
+    (side(width), side(height))
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn constant_images_stay_constant() {
+        for grey in [0, 1, 114, 254, 255] {
+            let out = resize_bilinear(&Rgb8::filled(7, 5, grey), 13, 3);
+            assert_eq!((out.width, out.height), (13, 3));
+            assert!(out.data.iter().all(|&v| v == grey), "{grey}: {:?}", out.data);
+        }
+    }
+
+    #[test]
+    fn doubling_a_ramp_puts_quarters_between() {
+        let ramp = Rgb8::new(2, 1, vec![0, 0, 0, 100, 100, 100]).unwrap();
+        let out = resize_bilinear(&ramp, 4, 1);
+        let reds: Vec<u8> = out.data.iter().copied().step_by(3).collect();
+        assert_eq!(reds, [0, 25, 75, 100]);
+    }
+
+    #[test]
+    fn halving_averages_four_pixels() {
+        let source = Rgb8::new(2, 2, vec![10, 0, 0, 20, 0, 0, 30, 0, 0, 40, 0, 0]).unwrap();
+        assert_eq!(resize_bilinear(&source, 1, 1).data, [25, 0, 0]);
+    }
+
+    #[test]
+    fn long_side_becomes_the_network_size() {
+        assert_eq!(load_size(810, 1080, 640), (480, 640));
+        assert_eq!(load_size(1280, 719, 640), (640, 360));
+        assert_eq!(load_size(400, 400, 416), (416, 416));
+        assert_eq!(load_size(60_000, 1, 640), (640, 1));
+    }
+}

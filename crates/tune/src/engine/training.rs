@@ -1,0 +1,93 @@
+//! Forward and backward passes of training batches.
+
+use std::collections::HashMap;
+use std::sync::Arc;
+
+use onsa_compute::{Executor, Mode, Params, Plan, Trainable};
+
+use crate::data::batch::Batch;
+use crate::models::{Model, ModelError};
+use crate::train::loss::{DetectLoss, LossConfig, LossError, LossItems};
+
+/// Training passes of one model: a plan for each size of batch (the last of an epoch may be smaller).
+pub struct TrainStep {
+    model: Model,
+    trainable: Trainable,
+    pool: Arc<rayon::ThreadPool>,
+    loss: DetectLoss,
+    runs: HashMap<[usize; 3], SizedRun>,
+}
+
+/// The passes of one size of batch.
+struct SizedRun {
+    /// Height and width of each feature level, finest first.
+    levels: Vec<(usize, usize)>,
+    executor: Executor,
+}
+
+/// A step that gave no gradient.
+#[derive(Debug, thiserror::Error)]
+pub enum StepError {
+    /// The batch's size fits no plan.
+    #[error(transparent)]
+    Model(#[from] ModelError),
+    /// The loss is not a number, or the batch is malformed.
+    #[error(transparent)]
+    Loss(#[from] LossError),
+}
+
+impl TrainStep {
+    /// Takes a model and what of it is trained.
+    pub fn new(
+        model: &Model,
+        trainable: Trainable,
+        loss: LossConfig,
+        pool: Arc<rayon::ThreadPool>,
+    ) -> TrainStep {
+        TrainStep { model: model.clone(), trainable, pool, loss: DetectLoss::new(loss), runs: HashMap::new() }
+    }
+
+    /// Forward, loss and backward. `grads` (in the layout of the parameters) receives the gradient of the loss times the
+    /// number of images; the running statistics in `params` move on. On an error neither changes meaningfully: grads are
+    /// undefined, the running statistics untouched.
+    ///
+    /// # Errors
+    /// See [`StepError`].
+    pub fn run(
+        &mut self,
+        batch: &Batch,
+        params: &mut Params,
+        grads: &mut [f32],
+    ) -> Result<LossItems, StepError> {
+        let size = [batch.n, batch.h, batch.w];
+        if !self.runs.contains_key(&size) {
+            let model = self.model.resized(size)?;
+            let plan = Plan::new(&model.graph, Mode::Training, &self.trainable);
+            let levels = model.levels.iter().map(|l| (l.height, l.width)).collect();
+            let executor = Executor::new(Arc::new(plan), Arc::clone(&self.pool));
+            self.runs.insert(size, SizedRun { levels, executor });
+        }
+        let SizedRun { levels, executor } = self.runs.get_mut(&size).expect("inserted above");
+        executor.prepare(params);
+        executor.input_mut(0).copy_from_slice(&batch.images);
+        executor.forward();
+        let items = {
+            let (outputs, mut gradients) = executor.outputs_and_grads();
+            let loss = &mut self.loss;
+            self.pool.install(|| loss.compute(&outputs, levels, batch.n, &batch.targets, &mut gradients))?
+        };
+        executor.backward(grads);
+        executor.update_running(params);
+        Ok(items)
+    }
+
+    /// Bytes of the largest arena made so far.
+    pub fn arena_bytes(&self) -> usize {
+        self.runs.values().map(|run| run.executor.plan().arena_bytes()).max().unwrap_or(0)
+    }
+
+    /// The executor of the largest batch, for its profile.
+    pub fn largest_executor(&mut self) -> Option<&mut Executor> {
+        self.runs.values_mut().map(|run| &mut run.executor).max_by_key(|run| run.plan().arena_len)
+    }
+}

@@ -1,0 +1,27 @@
+//! Predictions held against the truth: non-maximum suppression, average precision, plots, reports.
+//!
+//! The way of the data: raw head maps -> [`decode`] -> [`nms`] -> [`Evaluator`] (with [`matching`],
+//! [`average_precision`] and [`confusion`]) -> [`DetectMetrics`] -> [`plots`], [`draw`], [`report`].
+
+pub mod average_precision;
+pub mod confusion;
+pub mod decode;
+pub mod draw;
+mod error;
+mod evaluator;
+#[cfg(test)]
+mod fixture_tests;
+pub mod font;
+pub mod matching;
+mod metrics;
+pub mod nms;
+pub mod plots;
+pub mod report;
+pub mod validate;
+
+pub use confusion::Confusion;
+pub use decode::{HeadMaps, Level};
+pub use error::EvaluateError;
+pub use evaluator::{Evaluator, ImageScore, Truth};
+pub use metrics::{ClassMetrics, Curves, DetectMetrics};
+pub use nms::{Postprocess, detections, nms};

@@ -1,0 +1,12 @@
+//! Vision: models, data, training, evaluation, export.
+#![forbid(unsafe_code)]
+
+pub mod bench;
+pub mod boxes;
+pub mod data;
+pub mod durable;
+pub mod engine;
+pub mod evaluate;
+pub mod models;
+pub mod predict;
+pub mod train;

@@ -1,0 +1,227 @@
+//! From what a person names to a model with weights.
+
+use std::path::{Path, PathBuf};
+
+use onsa_compute::Params;
+use onsa_intake::checkpoint::{self, Checkpoint, CheckpointError};
+
+use super::{
+    Architecture, ClassMap, HeadTransfer, Model, ModelError, ModelSpec, TensorInfo, WeightSource,
+    identify::identify, init_fresh, load, registry,
+};
+
+/// A file or a registered name, resolved.
+#[derive(Debug)]
+pub enum Source {
+    /// A model file, read whole.
+    File {
+        /// Where it lies.
+        path: PathBuf,
+        /// Its contents.
+        checkpoint: Box<Checkpoint>,
+    },
+    /// A registered architecture without weights.
+    Name(ModelSpec),
+}
+
+/// A model that cannot be opened.
+#[derive(Debug, thiserror::Error)]
+pub enum OpenError {
+    /// The file cannot be read.
+    #[error(transparent)]
+    Checkpoint(#[from] CheckpointError),
+    /// The file holds no model of the zoo, or the name is unknown.
+    #[error(transparent)]
+    Model(#[from] ModelError),
+    /// The file's contents fit no model of the zoo.
+    #[error("{}: {source}", path.display())]
+    InFile {
+        /// The file.
+        path: PathBuf,
+        /// Why.
+        source: ModelError,
+    },
+    /// A path that does not exist.
+    #[error("there is no model file {}", .0.display())]
+    NoFile(PathBuf),
+    /// A registered name, and no weights of it at hand.
+    #[error("no weights of {name} were found here (looked for {})", looked.join(", "))]
+    NoWeights {
+        /// The model's name.
+        name: String,
+        /// Where.
+        looked: Vec<String>,
+    },
+}
+
+impl OpenError {
+    /// What to do about it.
+    pub fn hint(&self) -> Option<String> {
+        match self {
+            OpenError::NoWeights { name, .. } => Some(format!(
+                "give the path of a checkpoint (model=path/to/{name}.pt), or train from scratch with model={name} pretrained=false"
+            )),
+            OpenError::NoFile(_) => {
+                Some("check the path; `onsa inspect FILE` shows what a model file holds".into())
+            }
+            _ => None,
+        }
+    }
+}
+
+impl WeightSource for Checkpoint {
+    fn tensors(&self) -> Vec<TensorInfo> {
+        self.tensors.iter().map(|t| TensorInfo { name: t.name.clone(), shape: t.shape.clone() }).collect()
+    }
+
+    fn read(&self, index: usize) -> Result<Vec<f32>, String> {
+        Ok(self.tensors[index].to_f32())
+    }
+}
+
+/// Extensions that a registered name's weights are looked for with.
+const EXTENSIONS: [&str; 4] = ["safetensors", "pt", "pth", "onnx"];
+
+/// Finds what `model` names. A path (or a name whose weights lie in one of `folders`) is read; with `weights` false a
+/// registered name, also one ending in .yaml, stands for the bare architecture.
+///
+/// # Errors
+/// See [`OpenError`].
+pub fn find(model: &str, folders: &[PathBuf], weights: bool) -> Result<Source, OpenError> {
+    let path = Path::new(model);
+    if path.is_file() {
+        return Ok(Source::File { path: path.to_owned(), checkpoint: Box::new(checkpoint::read(path)?) });
+    }
+    let looks_like_a_path =
+        path.components().count() > 1 || model.ends_with(".safetensors") || model.ends_with(".onnx");
+    if looks_like_a_path {
+        return Err(OpenError::NoFile(path.to_owned()));
+    }
+    let spec = registry::find(model)?;
+    if !weights || model.ends_with(".yaml") {
+        return Ok(Source::Name(spec));
+    }
+    let mut looked = Vec::new();
+    for folder in folders {
+        for name in [spec.name.clone(), spec.name.replacen("yolo", "yolov", 1)] {
+            for extension in EXTENSIONS {
+                let path = folder.join(format!("{name}.{extension}"));
+                if path.is_file() {
+                    let checkpoint = Box::new(checkpoint::read(&path)?);
+                    return Ok(Source::File { path, checkpoint });
+                }
+            }
+        }
+        looked.push(folder.join(&spec.name).display().to_string());
+    }
+    Err(OpenError::NoWeights { name: spec.name, looked })
+}
+
+/// The folders that registered names' weights are looked for in: the current one, and the assets' cache.
+pub fn default_folders() -> Vec<PathBuf> {
+    let cache = std::env::var_os("ONSA_ASSETS")
+        .map(PathBuf::from)
+        .or_else(|| std::env::var_os("HOME").map(|home| PathBuf::from(home).join(".cache/onsa/assets")));
+    [Some(PathBuf::from(".")), cache].into_iter().flatten().collect()
+}
+
+/// A model ready to run or to train.
+#[derive(Clone, Debug)]
+pub struct Opened {
+    /// The network, for one image of `imgsz` pixels.
+    pub model: Model,
+    /// Its values.
+    pub params: Params,
+    /// Class names.
+    pub names: Vec<String>,
+    /// What became of the head's classes.
+    pub transfer: HeadTransfer,
+    /// Whether the file's norms were folded into its convolutions: to be calibrated before training.
+    pub folded: bool,
+    /// Where the weights come from; none for a fresh start.
+    pub weights: Option<Provenance>,
+}
+
+/// Where starting weights come from.
+#[derive(Clone, Debug, PartialEq)]
+pub struct Provenance {
+    /// The file.
+    pub path: PathBuf,
+    /// Its SHA-256, hexadecimal.
+    pub sha256: String,
+    /// Its format.
+    pub format: String,
+    /// Whether it is an ONNX file: made for one square input size.
+    pub is_onnx: bool,
+    /// The licence that the file names, or that weights of its family have.
+    pub licence: String,
+}
+
+/// Placeholder names "0", "1", …
+fn numbered(classes: usize) -> Vec<String> {
+    (0..classes).map(|i| i.to_string()).collect()
+}
+
+/// Builds the network of `source` with a head for the classes `names` (None: the file's own), and fills it: from the file
+/// where `weights` is true, else from `seed`.
+///
+/// # Errors
+/// See [`OpenError`].
+pub fn open(
+    source: &Source,
+    names: Option<&[String]>,
+    imgsz: [usize; 2],
+    weights: bool,
+    seed: u64,
+) -> Result<Opened, OpenError> {
+    let size = [1, imgsz[0], imgsz[1]];
+    match source {
+        Source::Name(spec) => {
+            let names = names.map_or_else(|| numbered(80), <[String]>::to_vec);
+            let model = Model::build(&spec.architecture(names.len()), size)?;
+            let params = init_fresh(&model, seed);
+            let transfer = HeadTransfer { kept: Vec::new(), fresh: names.clone() };
+            Ok(Opened { model, params, names, transfer, folded: false, weights: None })
+        }
+        Source::File { path, checkpoint } => {
+            let in_file = |source| OpenError::InFile { path: path.clone(), source };
+            let tensors = checkpoint.tensors();
+            let found = identify(checkpoint.meta.yaml.as_ref(), &tensors).map_err(in_file)?;
+            let own = checkpoint.meta.names.as_deref();
+            let target = names.map(<[String]>::to_vec);
+            let target =
+                target.or_else(|| own.map(<[String]>::to_vec)).unwrap_or_else(|| numbered(found.classes));
+            let map = if names.is_none() {
+                ClassMap::identity(found.classes)
+            } else {
+                ClassMap::by_name(own, found.classes, &target)
+            };
+            let architecture: Architecture = found.with_classes(target.len());
+            let model = Model::build(&architecture, size).map_err(in_file)?;
+            if !weights {
+                let params = init_fresh(&model, seed);
+                let transfer = HeadTransfer { kept: Vec::new(), fresh: target.clone() };
+                return Ok(Opened { model, params, names: target, transfer, folded: false, weights: None });
+            }
+            let params = load(&model, checkpoint.as_ref(), &map, seed).map_err(in_file)?;
+            let licence = checkpoint.meta.licence.clone().unwrap_or_else(|| {
+                ModelSpec::new(architecture.family, super::Scale::N).weights_licence.to_owned()
+            });
+            let weights = Provenance {
+                path: path.clone(),
+                sha256: checkpoint.sha256.clone(),
+                format: checkpoint.format.to_string(),
+                is_onnx: checkpoint.format == checkpoint::Format::Onnx,
+                licence,
+            };
+            Ok(Opened {
+                transfer: map.summary(&target),
+                model,
+                params,
+                names: target,
+                folded: checkpoint.meta.norm_folded,
+                weights: Some(weights),
+            })
+        }
+    }
+}

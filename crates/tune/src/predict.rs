@@ -1,0 +1,138 @@
+//! Prediction on image files.
+
+use std::path::{Path, PathBuf};
+use std::sync::Arc;
+
+use image::imageops::FilterType;
+
+use crate::boxes::Detection;
+use crate::data::letterbox::Letterbox;
+use crate::data::raster::Rgb8;
+use crate::engine::Inference;
+use crate::evaluate::{EvaluateError, Postprocess, detections};
+use crate::models::ModelError;
+use crate::train::start::decoder;
+
+/// The model's largest stride.
+const STRIDE: usize = 32;
+
+/// What one image gave.
+#[derive(Clone, Debug)]
+pub struct Prediction {
+    /// The file.
+    pub path: PathBuf,
+    /// The image, upright.
+    pub image: Arc<Rgb8>,
+    /// Detections in pixels of the image, best first.
+    pub detections: Vec<Detection>,
+}
+
+/// A prediction that failed.
+#[derive(Debug, thiserror::Error)]
+pub enum PredictError {
+    /// The image cannot be read.
+    #[error("{}: {source}", path.display())]
+    Image {
+        /// The file.
+        path: PathBuf,
+        /// Why.
+        source: Box<dyn std::error::Error + Send + Sync>,
+    },
+    /// The network.
+    #[error(transparent)]
+    Model(#[from] ModelError),
+    /// Its output.
+    #[error(transparent)]
+    Evaluate(#[from] EvaluateError),
+    /// A folder cannot be read.
+    #[error("cannot read {}: {source}", path.display())]
+    Folder {
+        /// The folder.
+        path: PathBuf,
+        /// Why.
+        source: std::io::Error,
+    },
+    /// There is nothing to predict on.
+    #[error("{}: there is no image here (JPEG, PNG, WebP, BMP, TIFF)", .0.display())]
+    NoImages(PathBuf),
+}
+
+/// The image files that a source names: a file, or a folder's images in the order of their names.
+///
+/// # Errors
+/// See [`PredictError`].
+pub fn images(source: &Path) -> Result<Vec<PathBuf>, PredictError> {
+    let failed = |source_error| PredictError::Folder { path: source.to_owned(), source: source_error };
+    if source.is_file() {
+        return Ok(vec![source.to_owned()]);
+    }
+    let mut paths = Vec::new();
+    for entry in std::fs::read_dir(source).map_err(failed)? {
+        let path = entry.map_err(failed)?.path();
+        if path.is_file() && onsa_intake::picture::is_picture_name(&path) == Some(true) {
+            paths.push(path);
+        }
+    }
+    paths.sort();
+    if paths.is_empty() { Err(PredictError::NoImages(source.to_owned())) } else { Ok(paths) }
+}
+
+/// How an image is fitted to the network.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Fit {
+    /// The smallest multiples of the stride around a long side of `imgsz` pixels: fewest pixels to compute.
+    Tight,
+    /// `imgsz` x `imgsz`: what models exported for one size see.
+    Square,
+}
+
+/// How an image is made smaller.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Reduction {
+    /// Bilinear between the nearest pixels, as in training and validation.
+    Linear,
+    /// Bilinear over all pixels that a new one covers.
+    Antialiased,
+}
+
+/// The network's input for one image, letterboxed, RGB, 0 to 1: `(letterbox, [1, h, w, 3])`.
+pub fn preprocess(image: &Rgb8, imgsz: usize, fit: Fit, reduction: Reduction) -> (Letterbox, Vec<f32>) {
+    let size = (image.width, image.height);
+    let letterbox = match fit {
+        Fit::Tight => Letterbox::tight(size, imgsz, STRIDE),
+        Fit::Square => Letterbox::fit(size, (imgsz, imgsz), true),
+    };
+    let reduced = (reduction == Reduction::Antialiased).then(|| {
+        let full = image::RgbImage::from_raw(image.width as u32, image.height as u32, image.data.clone())
+            .expect("an Rgb8 holds width * height * 3 bytes");
+        let (width, height) = (letterbox.inner_width, letterbox.inner_height);
+        let small = image::imageops::resize(&full, width as u32, height as u32, FilterType::Triangle);
+        Rgb8 { width, height, data: small.into_raw() }
+    });
+    let canvas = letterbox.apply(reduced.as_ref().unwrap_or(image));
+    let input = canvas.data.iter().map(|&v| f32::from(v) / 255.0).collect();
+    (letterbox, input)
+}
+
+/// Runs the network on one image file.
+///
+/// # Errors
+/// See [`PredictError`].
+pub fn predict(
+    network: &mut Inference,
+    path: &Path,
+    imgsz: usize,
+    (fit, reduction): (Fit, Reduction),
+    options: &Postprocess,
+) -> Result<Prediction, PredictError> {
+    let image = decoder()(path).map_err(|source| PredictError::Image { path: path.to_owned(), source })?;
+    let (letterbox, input) = preprocess(&image, imgsz, fit, reduction);
+    let pool = network.pool();
+    let maps = network.run([1, letterbox.height, letterbox.width], &input)?;
+    let head = maps.head()?;
+    let mut found = pool.install(|| detections(&head, options))?.pop().unwrap_or_default();
+    for detection in &mut found {
+        detection.bbox = letterbox.box_to_source(&detection.bbox);
+    }
+    Ok(Prediction { path: path.to_owned(), image: Arc::new(image), detections: found })
+}

@@ -1,0 +1,98 @@
+//! A run that cannot start or go on.
+
+use std::path::PathBuf;
+
+use super::optimiser;
+use super::recipe::{RecipeError, run_dir::RunDirError};
+use super::state::StateError;
+use crate::data::index::DataError;
+use crate::data::loader::LoaderError;
+use crate::durable::WriteError;
+use crate::engine::{StepError, ThreadsError};
+use crate::evaluate::EvaluateError;
+use crate::evaluate::validate::ValidateError;
+use crate::models::ModelError;
+use crate::models::open::OpenError;
+
+/// See the module.
+#[derive(Debug, thiserror::Error)]
+#[allow(missing_docs)]
+pub enum TrainError {
+    #[error("{}: the data set has {count} errors:\n  {}{}", data.display(), first.join("\n  "), if *count > first.len() { "\n  …" } else { "" })]
+    FaultyData { data: PathBuf, count: usize, first: Vec<String> },
+    #[error("{}: there are no {split} images", data.display())]
+    EmptySplit { data: PathBuf, split: &'static str },
+    #[error("{}: no training image has a box", data.display())]
+    NoBoxes { data: PathBuf },
+    #[error("{place}: {reason}, several times in a row: training cannot go on")]
+    Diverged { place: String, reason: String },
+    #[error("{} holds no checkpoint to resume from", .0.display())]
+    NoCheckpoint(PathBuf),
+    #[error("{} has changed since the run began", data.display())]
+    DataChanged { data: PathBuf },
+    #[error("{} is finished: all {epochs} epochs are done", run_dir.display())]
+    Finished { run_dir: PathBuf, epochs: u32 },
+    #[error("cannot make the folder {}: {source}", path.display())]
+    Folder { path: PathBuf, source: std::io::Error },
+    #[error("the data loader ended before training did. A fault of this program: please report it")]
+    LoaderEnded,
+    #[error(transparent)]
+    Data(#[from] DataError),
+    #[error(transparent)]
+    Open(#[from] OpenError),
+    #[error(transparent)]
+    Model(#[from] ModelError),
+    #[error(transparent)]
+    Loader(#[from] LoaderError),
+    #[error(transparent)]
+    Step(#[from] StepError),
+    #[error(transparent)]
+    Validate(#[from] ValidateError),
+    #[error(transparent)]
+    Evaluate(#[from] EvaluateError),
+    #[error(transparent)]
+    Write(#[from] WriteError),
+    #[error(transparent)]
+    State(#[from] StateError),
+    #[error(transparent)]
+    Recipe(#[from] RecipeError),
+    #[error(transparent)]
+    RunDir(#[from] RunDirError),
+    #[error(transparent)]
+    Threads(#[from] ThreadsError),
+    #[error("the optimiser's parameters do not fit: {0}")]
+    Slots(#[from] optimiser::SlotError),
+    #[error("the checkpoint's optimiser does not fit: {0}")]
+    OptimiserState(#[from] optimiser::StateError),
+}
+
+impl TrainError {
+    /// What to do about it, where the message does not already say.
+    pub fn hint(&self) -> Option<String> {
+        Some(match self {
+            TrainError::FaultyData { data, .. } => format!(
+                "`onsa check data={}` lists every fault; faulty=leave_out trains without the faulty items",
+                data.display()
+            ),
+            TrainError::EmptySplit { split, .. } => format!("check `{split}:` in the data.yaml"),
+            TrainError::NoBoxes { .. } => {
+                "label files stand in labels/ beside images/, one .txt an image".into()
+            }
+            TrainError::Diverged { .. } => {
+                "try a smaller learning rate (lr0=0.0005) or check the named images and their labels".into()
+            }
+            TrainError::NoCheckpoint(_) => {
+                "give the folder of an interrupted run, such as runs/detect/train".into()
+            }
+            TrainError::DataChanged { .. } => {
+                "resuming would not continue the same run: restore the data, or start a new run".into()
+            }
+            TrainError::Finished { .. } => "start a new run from its weights/best.safetensors".into(),
+            TrainError::Open(error) => return error.hint(),
+            TrainError::Write(error) => error.hint(),
+            TrainError::State(StateError::Write(error)) => error.hint(),
+            TrainError::Recipe(error) => return error.hint(),
+            _ => return None,
+        })
+    }
+}

@@ -1,0 +1,220 @@
+//! Plots, sample pictures and the report of a finished run.
+
+use std::path::Path;
+use std::sync::Arc;
+
+use image::RgbImage;
+
+use super::error::TrainError;
+use super::files::results_csv;
+use super::recipe::Recipe;
+use super::start::{Prepared, decoder};
+use super::state::EpochRow;
+use crate::boxes::Label;
+use crate::data::batch::Batch;
+use crate::data::cache::ImageCache;
+use crate::data::dataset::Item;
+use crate::durable;
+use crate::evaluate::draw::{Mark, Tile, detection_marks, encode_jpeg, sheet, truth_marks};
+use crate::evaluate::plots::{ResultsTable, labels_plot, metric_plots, results_plot, write_plot};
+use crate::evaluate::report::{self, Fact, ReportInput, ReportPicture};
+use crate::evaluate::validate::{ImageResult, Validation, truths};
+use crate::evaluate::{DetectMetrics, EvaluateError};
+
+/// Confidence from which detections are drawn.
+const DRAWN_CONFIDENCE: f32 = 0.25;
+/// Pictures on a sheet.
+const SHEET_PICTURES: usize = 16;
+/// Sheets of validation images.
+const SHEETS: usize = 3;
+/// Sample and worst pictures in the report.
+const REPORT_PICTURES: usize = 6;
+/// Quality of the JPEGs.
+const QUALITY: u8 = 88;
+
+/// A training batch kept to be drawn.
+#[derive(Clone, Debug)]
+pub struct DrawnBatch {
+    images: Vec<(RgbImage, Vec<Label>)>,
+}
+
+impl DrawnBatch {
+    /// Copies the first images of a batch.
+    pub fn new(batch: &Batch) -> DrawnBatch {
+        let len = batch.h * batch.w * 3;
+        let images = (0..batch.n.min(SHEET_PICTURES))
+            .filter_map(|i| {
+                let bytes = batch.images_u8[i * len..(i + 1) * len].to_vec();
+                let image = RgbImage::from_raw(batch.w as u32, batch.h as u32, bytes)?;
+                let labels =
+                    batch.targets.iter().filter(|t| t.image as usize == i).map(|t| t.label).collect();
+                Some((image, labels))
+            })
+            .collect();
+        DrawnBatch { images }
+    }
+
+    fn sheet(&self, names: &[String]) -> Option<RgbImage> {
+        let marks = |image: &RgbImage, labels: &[Label]| -> Vec<Mark> {
+            let (w, h) = (image.width() as f32, image.height() as f32);
+            let text = |class: u32| names.get(class as usize).cloned().unwrap_or_default();
+            labels
+                .iter()
+                .map(|l| Mark { bbox: l.to_xyxy(w, h), class: l.class, text: text(l.class) })
+                .collect()
+        };
+        let tiles: Vec<Tile> = self
+            .images
+            .iter()
+            .map(|(image, labels)| Tile { image, marks: marks(image, labels), caption: "" })
+            .collect();
+        sheet(&tiles)
+    }
+}
+
+/// What there is to show.
+pub struct FinishInput<'a> {
+    /// How it was trained.
+    pub recipe: &'a Recipe,
+    /// Where to write.
+    pub run_dir: &'a Path,
+    /// Data and starting model.
+    pub prepared: &'a Prepared,
+    /// The epochs.
+    pub rows: &'a [EpochRow],
+    /// The best weights on the validation images, every image's result kept.
+    pub validation: &'a Validation,
+    /// The starting weights' figures.
+    pub before: Option<&'a DetectMetrics>,
+    /// The validation images.
+    pub val_cache: &'a Arc<ImageCache>,
+    /// The first training batches.
+    pub drawn: &'a [DrawnBatch],
+    /// Training speed.
+    pub images_per_second: f64,
+}
+
+/// Writes everything.
+///
+/// # Errors
+/// The disk refuses, or an image can no longer be read.
+pub fn write(input: &FinishInput<'_>) -> Result<(), TrainError> {
+    let dir = input.run_dir;
+    let names = &input.prepared.opened.names;
+    let table = ResultsTable::parse(&results_csv(input.rows))?;
+    write_plot(dir, "results", &results_plot(&table))?;
+    let labels = input.prepared.dataset.train.iter().flat_map(|item| item.labels.iter().copied());
+    write_plot(dir, "labels", &labels_plot(names, labels))?;
+    for (name, drawing) in metric_plots(&input.validation.metrics, names) {
+        write_plot(dir, name, &drawing)?;
+    }
+    for (i, batch) in input.drawn.iter().enumerate() {
+        if let Some(sheet) = batch.sheet(names) {
+            durable::write(&dir.join(format!("train_batch{i}.jpg")), &encode_jpeg(&sheet, QUALITY)?)?;
+        }
+    }
+    let single = input.recipe.single_cls;
+    for (i, results) in input.validation.images.chunks(SHEET_PICTURES).take(SHEETS).enumerate() {
+        let pictures = results
+            .iter()
+            .map(|result| picture(&input.val_cache.items()[result.item], result, single))
+            .collect::<Result<Vec<_>, _>>()?;
+        for (kind, seen) in [("labels", false), ("pred", true)] {
+            let tiles: Vec<Tile> = pictures
+                .iter()
+                .map(|p| Tile {
+                    image: &p.image,
+                    marks: if seen {
+                        detection_marks(&p.detections, names)
+                    } else {
+                        truth_marks(&p.truths, names)
+                    },
+                    caption: &p.name,
+                })
+                .collect();
+            if let Some(sheet) = sheet(&tiles) {
+                durable::write(
+                    &dir.join(format!("val_batch{i}_{kind}.jpg")),
+                    &encode_jpeg(&sheet, QUALITY)?,
+                )?;
+            }
+        }
+    }
+    write_report(input, table)
+}
+
+fn write_report(input: &FinishInput<'_>, table: ResultsTable) -> Result<(), TrainError> {
+    let results = &input.validation.images;
+    let single = input.recipe.single_cls;
+    let load = |results: Vec<&ImageResult>| {
+        results
+            .into_iter()
+            .map(|r| picture(&input.val_cache.items()[r.item], r, single))
+            .collect::<Result<Vec<_>, _>>()
+    };
+    let step = results.len().div_ceil(REPORT_PICTURES).max(1);
+    let samples = load(results.iter().step_by(step).collect())?;
+    let mut worst: Vec<&ImageResult> = results.iter().filter(|r| r.score.f1() < 1.0).collect();
+    worst.sort_by(|a, b| a.score.f1().total_cmp(&b.score.f1()).then(a.item.cmp(&b.item)));
+    worst.truncate(REPORT_PICTURES);
+    let worst = load(worst)?;
+    let prepared = input.prepared;
+    let dataset = &prepared.dataset;
+    let boxes = |items: &[Item]| items.iter().map(|item| item.labels.len()).sum::<usize>();
+    let recipe = input.recipe;
+    let settings =
+        ["epochs", "batch", "imgsz", "optimizer", "lr0", "freeze", "seed", "mosaic", "close_mosaic"];
+    let mut facts: Vec<Fact> = recipe
+        .entries()
+        .into_iter()
+        .filter(|(name, _)| settings.contains(name))
+        .map(|(name, value)| Fact::new(name, value))
+        .collect();
+    facts.push(Fact::new("training speed", format!("{:.1} images/s", input.images_per_second)));
+    let licence = match &prepared.opened.weights {
+        Some(from) => format!(
+            "The starting weights ({}, SHA-256 {}) are under {}. What is trained from them is bound by that licence.",
+            from.path.file_name().unwrap_or_default().to_string_lossy(),
+            from.sha256,
+            from.licence
+        ),
+        None => "Trained from scratch: no starting weights put a licence on the result.".to_owned(),
+    };
+    let report = ReportInput {
+        title: input.run_dir.file_name().unwrap_or_default().to_string_lossy().into_owned(),
+        model: prepared.opened.model.architecture.name(),
+        classes: prepared.opened.names.clone(),
+        before: input.before.cloned(),
+        after: input.validation.metrics.clone(),
+        results: Some(table),
+        notes: prepared.notes.clone(),
+        settings: facts,
+        data: vec![
+            Fact::new("data set", recipe.data.display()),
+            Fact::new("training images", dataset.train.len()),
+            Fact::new("training boxes", boxes(&dataset.train)),
+            Fact::new("validation images", dataset.val.len()),
+            Fact::new("validation boxes", boxes(&dataset.val)),
+            Fact::new("SHA-256", &dataset.hash),
+        ],
+        licence,
+    };
+    let html = report::render(&report, &samples, &worst)?;
+    durable::write(&input.run_dir.join("report.html"), html.as_bytes())?;
+    Ok(())
+}
+
+/// An image with its truth and what is drawn of its detections.
+fn picture(item: &Item, result: &ImageResult, single_cls: bool) -> Result<ReportPicture, TrainError> {
+    let unreadable = |source| EvaluateError::Image { path: item.path.clone(), source };
+    let rgb = decoder()(&item.path).map_err(unreadable)?;
+    let image = RgbImage::from_raw(rgb.width as u32, rgb.height as u32, rgb.data)
+        .expect("the decoder gives width * height * 3 bytes");
+    Ok(ReportPicture {
+        name: item.path.file_name().unwrap_or_default().to_string_lossy().into_owned(),
+        image,
+        truths: truths(item, single_cls),
+        detections: result.detections.iter().filter(|d| d.score >= DRAWN_CONFIDENCE).copied().collect(),
+        score: result.score,
+    })
+}

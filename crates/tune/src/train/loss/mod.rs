@@ -1,0 +1,423 @@
+//! The detection loss: from the head's raw maps to loss terms and their gradient by the maps.
+//!
+//! Three terms: binary cross-entropy of the class logits against the class targets of the task-aligned assignment,
+//! CIoU of the boxes, and the distribution focal loss of their sides. The sums are divided by the sum of the class
+//! targets over the batch (at least 1); the box terms of an anchor weigh as much as its class target. The total is
+//! multiplied by the number of images. Assignment happens in pixels, the box terms in units of the level's stride.
+//! No gradient flows through the assignment.
+
+mod boxes;
+pub(crate) mod ciou;
+mod classes;
+pub(crate) mod math;
+
+use rayon::prelude::*;
+
+use super::assign::{Assigner, Foreground, Grid, ImageMaps, TalConfig, Truth};
+
+pub use crate::data::batch::Target;
+
+/// What each loss term is multiplied by.
+#[derive(Clone, Copy, Debug, PartialEq)]
+pub struct Gains {
+    /// CIoU term.
+    pub box_: f32,
+    /// Class term.
+    pub cls: f32,
+    /// Distribution focal loss term.
+    pub dfl: f32,
+}
+
+impl Default for Gains {
+    fn default() -> Self {
+        Self { box_: 7.5, cls: 0.5, dfl: 1.5 }
+    }
+}
+
+/// What the loss has to know of the head.
+#[derive(Clone, Debug, PartialEq)]
+pub struct LossConfig {
+    /// Number of classes.
+    pub nc: usize,
+    /// Bins of a side's distribution.
+    pub reg_max: usize,
+    /// Pixels of the network's input per cell, one for each level.
+    pub strides: Vec<usize>,
+    /// Weights of the terms.
+    pub gains: Gains,
+    /// Settings of the assignment.
+    pub tal: TalConfig,
+}
+
+impl LossConfig {
+    /// The default recipe for `nc` classes: 16 bins, strides 8, 16 and 32.
+    pub fn new(nc: usize) -> Self {
+        Self { nc, reg_max: 16, strides: vec![8, 16, 32], gains: Gains::default(), tal: TalConfig::default() }
+    }
+}
+
+/// The loss of a batch, gains applied.
+#[derive(Clone, Copy, Debug, Default, PartialEq)]
+pub struct LossItems {
+    /// CIoU term.
+    pub box_: f64,
+    /// Class term.
+    pub cls: f64,
+    /// Distribution focal loss term.
+    pub dfl: f64,
+    /// (box + class + dfl) * number of images: what the gradient belongs to.
+    pub total: f64,
+    /// Number of anchors with a positive class target.
+    pub foreground: usize,
+}
+
+/// Why a loss could not be computed. The gradients are then of no use.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, thiserror::Error)]
+pub enum LossError {
+    /// A raw output is infinite or not a number.
+    #[error(
+        "the network's output for image {image} of the batch is not finite; \
+         the weights have diverged: lower the learning rate, or resume from the last good checkpoint"
+    )]
+    NonFinite {
+        /// Index of the image in the batch.
+        image: usize,
+    },
+    /// A target's box is infinite or not a number.
+    #[error("a box of image {image} of the batch is not finite; check its label file")]
+    Target {
+        /// Index of the image in the batch.
+        image: usize,
+    },
+    /// A target's class is not one of the model's.
+    #[error(
+        "a box of image {image} of the batch has class {class}, but the model has {nc} classes (0 to {nc} - 1)"
+    )]
+    Class {
+        /// Index of the image in the batch.
+        image: usize,
+        /// The class found.
+        class: usize,
+        /// Number of classes of the model.
+        nc: usize,
+    },
+    /// A target belongs to no image of the batch.
+    #[error("a target belongs to image {image}, but the batch has {n} images")]
+    Image {
+        /// The index found.
+        image: usize,
+        /// Number of images in the batch.
+        n: usize,
+    },
+    /// The number of levels is not that of the head that was configured.
+    #[error("{found} levels are given where {expected} are needed; the maps do not fit the head")]
+    Levels {
+        /// Number of levels given.
+        found: usize,
+        /// Number of levels needed.
+        expected: usize,
+    },
+    /// The maps are not those of the head that was configured.
+    #[error("level {level} has {found} values where {expected} are needed; the maps do not fit the head")]
+    Shape {
+        /// Index of the level.
+        level: usize,
+        /// Number of values given.
+        found: usize,
+        /// Number of values needed.
+        expected: usize,
+    },
+}
+
+/// One image's assignment and sums.
+#[derive(Debug, Default)]
+struct ImageState {
+    assigner: Assigner,
+    score_sum: f64,
+    bins: Vec<f32>,
+    box_: f64,
+    cls: f64,
+    dfl: f64,
+    finite_boxes: bool,
+    class_sums: Vec<f32>,
+}
+
+/// The loss with its scratch memory, which is reused from batch to batch.
+#[derive(Debug)]
+pub struct DetectLoss {
+    config: LossConfig,
+    grid: Grid,
+    shapes: Vec<(usize, usize)>,
+    images: Vec<ImageState>,
+}
+
+/// Weights of the terms in the total, the batch's normaliser applied.
+#[derive(Clone, Copy)]
+struct Scales {
+    box_: f64,
+    cls: f64,
+    dfl: f64,
+}
+
+impl DetectLoss {
+    /// A loss for the head that `config` describes.
+    pub fn new(config: LossConfig) -> Self {
+        Self { config, grid: Grid::default(), shapes: Vec::new(), images: Vec::new() }
+    }
+
+    /// The settings.
+    pub fn config(&self) -> &LossConfig {
+        &self.config
+    }
+
+    /// The loss of a batch of `n` images and its gradient.
+    ///
+    /// `maps` holds for each level the values [n, h, w, 4 * reg_max + nc] (box logits left, top, right, bottom, each
+    /// `reg_max` bins; then class logits); `shapes` its (h, w); `grads`, of the same sizes, is overwritten with the
+    /// derivative of [`LossItems::total`]. The network's input is (h * stride, w * stride) pixels of the first level.
+    /// The result has the same bits for any number of threads.
+    ///
+    /// # Errors
+    /// See [`LossError`]; `grads` is then undefined.
+    pub fn compute<M, G>(
+        &mut self,
+        maps: &[M],
+        shapes: &[(usize, usize)],
+        n: usize,
+        targets: &[Target],
+        grads: &mut [G],
+    ) -> Result<LossItems, LossError>
+    where
+        M: AsRef<[f32]> + Sync,
+        G: AsMut<[f32]>,
+    {
+        if grads.len() != maps.len() {
+            return Err(LossError::Levels { found: grads.len(), expected: maps.len() });
+        }
+        for (level, (map, grad)) in maps.iter().zip(grads.iter_mut()).enumerate() {
+            let (expected, found) = (map.as_ref().len(), grad.as_mut().len());
+            if found != expected {
+                return Err(LossError::Shape { level, found, expected });
+            }
+        }
+        self.assign(maps, shapes, n, targets)?;
+        let (scales, channels) = (self.scales(), self.channels());
+        let Self { config, grid, images, .. } = self;
+        for (level, (map, grad)) in maps.iter().zip(grads.iter_mut()).enumerate() {
+            let run = grid.levels()[level].cells() * channels;
+            let grads = grad.as_mut().par_chunks_exact_mut(run);
+            map.as_ref()
+                .par_chunks_exact(run)
+                .zip(grads)
+                .zip(images.par_iter_mut())
+                .for_each(|((map, grad), image)| image.level(config, grid, level, map, Some(grad), scales));
+        }
+        self.items(scales)
+    }
+
+    /// The loss of a batch without its gradient; otherwise as [`DetectLoss::compute`].
+    ///
+    /// # Errors
+    /// See [`LossError`].
+    pub fn evaluate<M: AsRef<[f32]> + Sync>(
+        &mut self,
+        maps: &[M],
+        shapes: &[(usize, usize)],
+        n: usize,
+        targets: &[Target],
+    ) -> Result<LossItems, LossError> {
+        self.assign(maps, shapes, n, targets)?;
+        let (scales, channels) = (self.scales(), self.channels());
+        let Self { config, grid, images, .. } = self;
+        for (level, map) in maps.iter().enumerate() {
+            let run = grid.levels()[level].cells() * channels;
+            map.as_ref()
+                .par_chunks_exact(run)
+                .zip(images.par_iter_mut())
+                .for_each(|(map, image)| image.level(config, grid, level, map, None, scales));
+        }
+        self.items(scales)
+    }
+
+    /// Anchors of image `image` of the last batch that learn a target, in the order of the anchors. A truth's index
+    /// counts the image's targets in the order given, empty boxes left out.
+    ///
+    /// # Panics
+    /// If the last batch had no such image.
+    pub fn assignment(&self, image: usize) -> &[Foreground] {
+        &self.images[image].assigner.foreground
+    }
+
+    fn channels(&self) -> usize {
+        4 * self.config.reg_max + self.config.nc
+    }
+
+    /// Checks the batch and assigns its anchors.
+    fn assign<M: AsRef<[f32]> + Sync>(
+        &mut self,
+        maps: &[M],
+        shapes: &[(usize, usize)],
+        n: usize,
+        targets: &[Target],
+    ) -> Result<(), LossError> {
+        let levels = self.config.strides.len();
+        for (found, expected) in
+            [(maps.len(), levels), (shapes.len(), levels), (levels, levels.clamp(1, MAX_LEVELS))]
+        {
+            if found != expected {
+                return Err(LossError::Levels { found, expected });
+            }
+        }
+        let channels = self.channels();
+        for (level, (map, &(h, w))) in maps.iter().zip(shapes).enumerate() {
+            let (found, expected) = (map.as_ref().len(), n * h * w * channels);
+            if found != expected || h * w == 0 {
+                return Err(LossError::Shape { level, found, expected });
+            }
+        }
+        if self.shapes != shapes {
+            self.grid = Grid::new(shapes, &self.config.strides);
+            self.shapes = shapes.to_vec();
+        }
+        self.images.resize_with(n, ImageState::default);
+        self.set_targets(targets)?;
+
+        let Self { config, grid, images, .. } = self;
+        // A level's maps as slices of one image: at most as many as a head can have.
+        images.par_iter_mut().enumerate().for_each(|(index, image)| {
+            let mut slices = [[].as_slice(); MAX_LEVELS];
+            for (slice, (map, level)) in
+                slices.iter_mut().zip(maps.iter().map(AsRef::as_ref).zip(grid.levels()))
+            {
+                let run = level.cells() * channels;
+                *slice = &map[index * run..(index + 1) * run];
+            }
+            let maps = ImageMaps { levels: &slices[..levels], reg_max: config.reg_max, nc: config.nc };
+            image.score_sum = image.assigner.assign(&config.tal, grid, maps);
+            (image.box_, image.cls, image.dfl, image.finite_boxes) = (0.0, 0.0, 0.0, true);
+            image.bins.resize(4 * config.reg_max, 0.0);
+        });
+        Ok(())
+    }
+
+    fn set_targets(&mut self, targets: &[Target]) -> Result<(), LossError> {
+        let n = self.images.len();
+        for image in &mut self.images {
+            image.assigner.truths.clear();
+        }
+        let (h, w) = self.shapes[0];
+        let stride = self.config.strides[0];
+        let (height, width) = ((h * stride) as f32, (w * stride) as f32);
+        for target in targets {
+            let image = target.image as usize;
+            let class = target.label.class as usize;
+            let state = self.images.get_mut(image).ok_or(LossError::Image { image, n })?;
+            if class >= self.config.nc {
+                return Err(LossError::Class { image, class, nc: self.config.nc });
+            }
+            let bbox = target.label.to_xyxy(width, height);
+            let sum = bbox.x1 + bbox.y1 + bbox.x2 + bbox.y2;
+            if !sum.is_finite() {
+                return Err(LossError::Target { image });
+            }
+            // A box of zeros is the reference's mark for no box.
+            if sum > 0.0 {
+                state.assigner.truths.push(Truth { class, bbox });
+            }
+        }
+        Ok(())
+    }
+
+    fn scales(&self) -> Scales {
+        let sum: f64 = self.images.iter().map(|i| i.score_sum).sum();
+        let batch = self.images.len() as f64 / sum.max(1.0);
+        let Gains { box_, cls, dfl } = self.config.gains;
+        Scales { box_: f64::from(box_) * batch, cls: f64::from(cls) * batch, dfl: f64::from(dfl) * batch }
+    }
+
+    fn items(&self, scales: Scales) -> Result<LossItems, LossError> {
+        let mut items = LossItems::default();
+        for (index, image) in self.images.iter().enumerate() {
+            // Terms that overflow are caught here too.
+            let sum = image.box_ + image.cls + image.dfl;
+            if !sum.is_finite() || !image.finite_boxes {
+                return Err(LossError::NonFinite { image: index });
+            }
+            items.box_ += image.box_;
+            items.cls += image.cls;
+            items.dfl += image.dfl;
+            items.foreground += image.assigner.foreground.len();
+        }
+        let n = self.images.len().max(1) as f64;
+        items.box_ *= scales.box_ / n;
+        items.cls *= scales.cls / n;
+        items.dfl *= scales.dfl / n;
+        items.total = (items.box_ + items.cls + items.dfl) * n;
+        Ok(items)
+    }
+}
+
+/// More levels than any detection head has.
+const MAX_LEVELS: usize = 8;
+
+impl ImageState {
+    /// Adds one level's terms and, with `grads`, writes their gradient.
+    fn level(
+        &mut self,
+        config: &LossConfig,
+        grid: &Grid,
+        level: usize,
+        maps: &[f32],
+        mut grads: Option<&mut [f32]>,
+        scales: Scales,
+    ) {
+        let box_channels = 4 * config.reg_max;
+        let channels = box_channels + config.nc;
+        let sums = classes::Pass {
+            maps,
+            grads: grads.as_deref_mut(),
+            box_channels,
+            channels,
+            scale: scales.cls as f32,
+            sums: &mut self.class_sums,
+        }
+        .run();
+        self.cls += sums.loss;
+        self.finite_boxes &= sums.finite_boxes;
+
+        let (first, stride) = (grid.levels()[level].first, grid.levels()[level].stride as f64);
+        let foreground = &self.assigner.foreground;
+        let from = foreground.partition_point(|f| f.anchor < first);
+        let to = foreground.partition_point(|f| f.anchor < first + grid.levels()[level].cells());
+        for f in &foreground[from..to] {
+            let cell = f.anchor - first;
+            let run = cell * channels..(cell + 1) * channels;
+            let row = &maps[run.clone()];
+            let mut grad = grads.as_deref_mut().map(|g| &mut g[run]);
+            let truth = &self.assigner.truths[f.truth];
+            let score = f64::from(f.score);
+
+            let at = box_channels + truth.class;
+            self.cls -= score * f64::from(row[at]);
+            if let Some(grad) = grad.as_deref_mut() {
+                grad[at] -= (score * scales.cls) as f32;
+            }
+            let b = truth.bbox;
+            let target = [b.x1, b.y1, b.x2, b.y2].map(|v| f64::from(v) / stride);
+            let weights = boxes::BoxWeights { iou: score * scales.box_, dfl: score * scales.dfl };
+            let terms = boxes::terms(
+                &row[..box_channels],
+                grad.map(|g| &mut g[..box_channels]),
+                &mut self.bins,
+                grid.centre(level, cell),
+                target,
+                weights,
+            );
+            self.box_ += score * terms.iou;
+            self.dfl += score * terms.dfl;
+        }
+    }
+}
+
+#[cfg(test)]
+mod tests;

@@ -1,0 +1,22 @@
+//! Training: recipe, loss, assignment, optimisers, schedule, the loop.
+
+pub mod assign;
+pub mod clip;
+pub mod ema;
+pub mod error;
+pub mod files;
+pub mod finish;
+pub mod loss;
+pub mod observer;
+pub mod optimiser;
+pub mod recipe;
+pub mod run;
+pub mod schedule;
+pub mod start;
+pub mod state;
+
+pub use error::TrainError;
+pub use run::{RunOptions, TrainOutcome, resume, train};
+
+#[cfg(test)]
+mod fixture;

@@ -1,0 +1,361 @@
+//! How to train: arguments as a person gives them ([`TrainArgs`]), then every value resolved and checked ([`Recipe`]).
+//!
+//! Names, meanings and defaults are those that Ultralytics' users know. Numbers are `f64`: the schedule is exact in
+//! double precision and rounded once, where it meets the weights.
+pub mod run_dir;
+pub mod table;
+pub mod values;
+pub mod yaml;
+
+pub mod reference;
+
+use std::collections::BTreeSet;
+use std::path::{Path, PathBuf};
+
+use table::{ArgumentError, any};
+use values::{Cache, Faulty, Freeze, Optimizer, Pretrained, Task};
+
+crate::arguments! {
+    /// The arguments of `train` that a person gave, each `None` where it was not given.
+    TrainArgs,
+    /// Everything that decides a training run.
+    Recipe {
+        "Run" {
+            /// The model: a checkpoint file (.pt, .pth, .safetensors, .onnx) or a registered name such as yolo11n. Required.
+            model: String = String::new(), any;
+            /// The data set: a data.yaml. Required.
+            data: PathBuf = PathBuf::new(), any;
+            /// The task.
+            task: Task = Task::Detect, any;
+            /// Start from the model's weights (true), from scratch (false), or from another file's weights.
+            pretrained: Pretrained = Pretrained::Yes, any;
+            /// The folder in which runs are collected.
+            project: PathBuf = PathBuf::from("runs/detect"), any;
+            /// The run's name: its folder inside the project, numbered if taken.
+            name: String = "train".to_owned(), run_name;
+            /// Write into the run's folder even if it exists.
+            exist_ok: bool = false, any;
+            /// Seed of every random number.
+            seed: u64 = 0, any;
+            /// Where to compute: cpu.
+            device: Option<String> = None, any;
+            /// Compute threads; by default all that the machine has.
+            threads: Option<u32> = None, table::at_least_one_or_none;
+            /// Mixed precision, where the device has it; the CPU always computes in float32.
+            amp: bool = true, any;
+            /// Show progress.
+            verbose: bool = true, any;
+            /// Validate after every epoch.
+            val: bool = true, any;
+            /// Draw curves, batches and the report's pictures.
+            plots: bool = true, any;
+            /// Also keep a checkpoint of every N-th epoch; -1 keeps none.
+            save_period: i32 = -1, any;
+        }
+        "Schedule" {
+            /// Passes over the training images.
+            epochs: u32 = 100, table::at_least_one;
+            /// Hours after which training ends, whatever `epochs` says.
+            time: Option<f64> = None, table::positive_or_none;
+            /// Epochs without a better validation after which training ends; 0 never ends it.
+            patience: u32 = 100, any;
+            /// Images in a batch.
+            batch: i32 = 16, batch_size;
+            /// The square input's side in pixels, a multiple of 32.
+            imgsz: u32 = 640, table::image_size;
+            /// Optimiser steps gather the gradients of about this many images.
+            nbs: u32 = 64, table::at_least_one;
+            /// Modules that stay as they are: the first N, or a list.
+            freeze: Freeze = Freeze::Nothing, any;
+            /// The last N epochs run without mosaic, mixup, cutmix and copy-paste; 0 never turns them off.
+            close_mosaic: u32 = 10, any;
+            /// Range of random input sizes, as a fraction of imgsz.
+            multi_scale: f64 = 0.0, table::unit;
+        }
+        "Optimiser" {
+            /// The optimiser; auto chooses it, its rate and its momentum.
+            optimizer: Optimizer = Optimizer::Auto, any;
+            /// The learning rate after warm-up. Given together with optimizer=auto, it is used.
+            lr0: f64 = 0.01, table::positive;
+            /// The last learning rate as a fraction of lr0.
+            lrf: f64 = 0.01, table::unit;
+            /// Momentum of SGD and MuSGD, beta1 of AdamW.
+            momentum: f64 = 0.937, table::below_one;
+            /// Weight decay (not applied to norms and biases).
+            weight_decay: f64 = 0.0005, table::not_negative;
+            /// Epochs of warm-up; fractions allowed.
+            warmup_epochs: f64 = 3.0, table::not_negative;
+            /// Momentum at the start of the warm-up.
+            warmup_momentum: f64 = 0.8, table::below_one;
+            /// Learning rate of the biases at the start of the warm-up.
+            warmup_bias_lr: f64 = 0.1, table::not_negative;
+            /// Let the rate fall along a cosine, not a line.
+            cos_lr: bool = false, any;
+        }
+        "Loss" {
+            /// Gain of the box loss.
+            r#box: f64 = 7.5, table::not_negative;
+            /// Gain of the class loss.
+            cls: f64 = 0.5, table::not_negative;
+            /// Gain of the distribution focal loss.
+            dfl: f64 = 1.5, table::not_negative;
+            /// Weigh classes by their rarity, to this power; 0 weighs all alike.
+            cls_pw: f64 = 0.0, table::not_negative;
+            /// Dropout before a classifier's last layer.
+            dropout: f64 = 0.0, table::below_one;
+        }
+        "Data" {
+            /// Keep decoded images between epochs: in memory (ram) or beside the images (disk).
+            cache: Cache = Cache::Off, any;
+            /// Threads that load and augment.
+            workers: u32 = 8, any;
+            /// Use this share of the training images.
+            fraction: f64 = 1.0, table::positive_unit;
+            /// Treat every object as of one class.
+            single_cls: bool = false, any;
+            /// Batches of one shape each instead of squares.
+            rect: bool = false, any;
+            /// What to do about items with errors: refuse to train, or leave them out and say which.
+            faulty: Faulty = Faulty::Refuse, any;
+        }
+        "Augmentation" {
+            /// Hue shift, as a fraction of the colour circle.
+            hsv_h: f64 = 0.015, table::unit;
+            /// Saturation gain, plus or minus.
+            hsv_s: f64 = 0.7, table::unit;
+            /// Brightness gain, plus or minus.
+            hsv_v: f64 = 0.4, table::unit;
+            /// Rotation in degrees, plus or minus.
+            degrees: f64 = 0.0, table::half_turn;
+            /// Shift as a fraction of the side, plus or minus.
+            translate: f64 = 0.1, table::unit;
+            /// Zoom gain, plus or minus.
+            scale: f64 = 0.5, table::below_one;
+            /// Shear in degrees, plus or minus.
+            shear: f64 = 0.0, table::shear_angle;
+            /// Perspective, a fraction per pixel.
+            perspective: f64 = 0.0, table::perspective_term;
+            /// Probability of an upside-down flip.
+            flipud: f64 = 0.0, table::unit;
+            /// Probability of a left-right flip.
+            fliplr: f64 = 0.5, table::unit;
+            /// Probability of a mosaic of four images.
+            mosaic: f64 = 1.0, table::unit;
+            /// Probability of blending with another image.
+            mixup: f64 = 0.0, table::unit;
+            /// Probability of pasting a region of another image.
+            cutmix: f64 = 0.0, table::unit;
+            /// Fraction of outlined objects to copy.
+            copy_paste: f64 = 0.0, table::unit;
+        }
+    }
+}
+
+fn batch_size(value: &i32) -> table::Check {
+    if *value >= 1 || *value == -1 { Ok(()) } else { Err("1 or more") }
+}
+
+fn run_name(value: &String) -> table::Check {
+    let folder = Path::new(value);
+    let plain = folder.components().count() == 1 && folder.file_name().is_some_and(|f| f == value.as_str());
+    if plain { Ok(()) } else { Err("a folder's name, not a path (project=DIR says where)") }
+}
+
+/// A configuration file that cannot be used.
+#[derive(Debug, thiserror::Error)]
+pub enum RecipeError {
+    /// An argument is wrong.
+    #[error(transparent)]
+    Argument(#[from] ArgumentError),
+    /// The configuration file is no flat YAML mapping.
+    #[error("{}: {source}", path.display())]
+    Yaml {
+        /// The file.
+        path: PathBuf,
+        /// What and where.
+        source: yaml::YamlError,
+    },
+    /// An argument in the configuration file is wrong.
+    #[error("{}, line {line}: {source}", path.display())]
+    Line {
+        /// The file.
+        path: PathBuf,
+        /// Counted from 1.
+        line: usize,
+        /// What is wrong.
+        source: ArgumentError,
+    },
+    /// The configuration file cannot be read.
+    #[error("cannot read {}: {source}", path.display())]
+    Read {
+        /// The file.
+        path: PathBuf,
+        /// Why.
+        source: std::io::Error,
+    },
+}
+
+impl RecipeError {
+    /// What to do about it, where the message does not already say.
+    pub fn hint(&self) -> Option<String> {
+        match self {
+            Self::Argument(error) | Self::Line { source: error, .. } => error.hint(),
+            Self::Yaml { .. } | Self::Read { .. } => None,
+        }
+    }
+}
+
+/// The key of `args.yaml` that lists what the person gave.
+const GIVEN: &str = "given";
+
+impl TrainArgs {
+    /// Sets one argument from its text; also accepts the reference's other arguments at their defaults.
+    ///
+    /// # Errors
+    /// An unknown name, a value of the wrong type or range, an argument of the reference at a value that has no
+    /// effect here.
+    pub fn set_any(&mut self, name: &str, text: &str) -> Result<(), ArgumentError> {
+        if let Some(verdict) = reference::accept(name, text) {
+            return verdict;
+        }
+        match self.set(name, text) {
+            Err(ArgumentError::Unknown { name, .. }) => {
+                let others: Vec<&str> = reference::names().collect();
+                Err(table::unknown(&name, Self::TABLE, &others))
+            }
+            result => result,
+        }
+    }
+
+    /// Takes the arguments of a configuration file: an `args.yaml` of ours or of the reference.
+    ///
+    /// Both write all arguments, so those at our defaults count as not given, unless the file's key `given` (which only
+    /// ours has) lists them.
+    ///
+    /// # Errors
+    /// See [`RecipeError`]; each names the file, and the line where there is one.
+    pub fn from_file(path: &Path) -> Result<TrainArgs, RecipeError> {
+        let (args, given) = Self::parse_file(path)?;
+        let changed = args.clone().without_defaults();
+        Ok(args.only(&given.unwrap_or_default()).over(changed))
+    }
+
+    /// Every value of the file, and the names that its key `given` lists.
+    fn parse_file(path: &Path) -> Result<(TrainArgs, Option<BTreeSet<&'static str>>), RecipeError> {
+        let text = std::fs::read_to_string(path)
+            .map_err(|source| RecipeError::Read { path: path.to_owned(), source })?;
+        let entries =
+            yaml::read(&text).map_err(|source| RecipeError::Yaml { path: path.to_owned(), source })?;
+        let mut args = TrainArgs::default();
+        let mut given = None;
+        for entry in entries {
+            if entry.name == GIVEN {
+                let listed: Vec<&str> = table::items(&entry.text).collect();
+                let names = Self::TABLE.iter().map(|argument| argument.name);
+                given = Some(names.filter(|name| listed.contains(name)).collect());
+            } else {
+                args.set_any(&entry.name, &entry.text).map_err(|source| RecipeError::Line {
+                    path: path.to_owned(),
+                    line: entry.line,
+                    source,
+                })?;
+            }
+        }
+        Ok((args, given))
+    }
+
+    /// Fills in the defaults and checks what arguments say together.
+    ///
+    /// # Errors
+    /// A missing `model` or `data`, arguments that contradict one another, and values that the reference honours and
+    /// this version does not.
+    pub fn resolve(&self) -> Result<Recipe, ArgumentError> {
+        let recipe = self.fill();
+        if recipe.model.is_empty() {
+            return Err(ArgumentError::Missing { name: "model", example: "model=yolo11n.pt" });
+        }
+        if recipe.data.as_os_str().is_empty() {
+            return Err(ArgumentError::Missing { name: "data", example: "data=my-data/data.yaml" });
+        }
+        recipe.refuse_what_has_no_effect()?;
+        Ok(recipe)
+    }
+}
+
+impl Recipe {
+    /// Values that parse but would have no effect in this version.
+    fn refuse_what_has_no_effect(&self) -> Result<(), ArgumentError> {
+        let cases: [(&str, bool, String, &str); 7] = [
+            (
+                "batch",
+                self.batch == -1,
+                "-1".into(),
+                "fitting the batch to the memory needs a GPU; give a number",
+            ),
+            (
+                "multi_scale",
+                self.multi_scale > 0.0,
+                self.multi_scale.to_string(),
+                "the input's size is fixed",
+            ),
+            (
+                "rect",
+                self.rect,
+                "true".into(),
+                "training batches are square; validation batches are rectangular",
+            ),
+            ("cls_pw", self.cls_pw > 0.0, self.cls_pw.to_string(), "all classes weigh the same"),
+            ("dropout", self.dropout > 0.0, self.dropout.to_string(), "detection models have no dropout"),
+            (
+                "copy_paste",
+                self.copy_paste > 0.0,
+                self.copy_paste.to_string(),
+                "it needs outlines, and detection data has boxes only",
+            ),
+            (
+                "device",
+                self.device.as_deref().is_some_and(|device| device != "cpu"),
+                self.device.clone().unwrap_or_default(),
+                "this version computes on the CPU only",
+            ),
+        ];
+        for (name, refused, value, why) in cases {
+            if refused {
+                return Err(ArgumentError::NotHonoured { name: name.into(), value, why: why.into() });
+            }
+        }
+        Ok(())
+    }
+
+    /// True if the person gave this argument, rather than leaving it at its default.
+    pub fn is_given(&self, name: &str) -> bool {
+        self.given.contains(name)
+    }
+
+    /// Reads the `args.yaml` of a run back: the same recipe, value for value.
+    ///
+    /// # Errors
+    /// See [`RecipeError`]; each names the file, and the line where there is one.
+    pub fn from_file(path: &Path) -> Result<Recipe, RecipeError> {
+        let (args, given) = TrainArgs::parse_file(path)?;
+        let mut recipe = args.resolve()?;
+        if let Some(given) = given {
+            recipe.given = given;
+        }
+        Ok(recipe)
+    }
+
+    /// The text of `args.yaml`: every value, and under `given` the names of those that the person gave.
+    pub fn to_yaml(&self) -> String {
+        let mut text = String::new();
+        for (name, value) in self.entries() {
+            text.push_str(&format!("{name}: {value}\n"));
+        }
+        let given: Vec<&str> = self.given.iter().copied().collect();
+        text.push_str(&format!("{GIVEN}: [{}]\n", given.join(", ")));
+        text
+    }
+}
+
+#[cfg(test)]
+mod tests;

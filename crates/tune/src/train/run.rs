@@ -1,0 +1,663 @@
+//! The training loop, from a recipe to a run folder. It reads top to bottom: data, model, plans, epochs, finish.
+
+use std::path::{Path, PathBuf};
+use std::sync::Arc;
+use std::sync::atomic::{AtomicBool, Ordering};
+use std::time::{Duration, Instant};
+
+use onsa_compute::{Params, Role};
+
+use super::clip::clip_global_norm;
+use super::ema::Ema;
+use super::error::TrainError;
+use super::files;
+use super::finish::{self, FinishInput};
+use super::loss::{DetectLoss, Gains, LossConfig};
+use super::observer::{EpochEnd, Observer, RunStart, Step};
+use super::optimiser::{Group, Kind, Matrix, Optimiser, ParamSlot};
+use super::recipe::Recipe;
+use super::recipe::values;
+use super::schedule::{Schedule, ScheduleConfig};
+use super::start::{self, Prepared};
+use super::state::{self, Arenas, Counters, EpochRow};
+use crate::data::cache::ImageCache;
+use crate::data::loader::{LoaderConfig, TrainLoader};
+use crate::data::val_loader::ValConfig;
+use crate::durable;
+use crate::engine::{self, Inference, StepError, TrainStep};
+use crate::evaluate::DetectMetrics;
+use crate::evaluate::validate::{ValidateOptions, Validation, validate};
+use crate::models::Model;
+
+/// Norm above which gradients are scaled down.
+const MAX_GRADIENT_NORM: f64 = 10.0;
+/// Batches in a row without a usable gradient after which the run ends.
+const MAX_BAD_BATCHES: u32 = 5;
+/// Batches of training images that are drawn.
+const DRAWN_BATCHES: usize = 3;
+
+/// What a run gave.
+#[derive(Clone, Debug)]
+pub struct TrainOutcome {
+    /// The run's folder.
+    pub run_dir: PathBuf,
+    /// Weights of the best epoch.
+    pub best: PathBuf,
+    /// Weights of the last epoch.
+    pub last: PathBuf,
+    /// Epochs done.
+    pub epochs: u32,
+    /// Training images a second, validation left out.
+    pub images_per_second: f64,
+    /// Share of the training time in which computing waited for data.
+    pub data_wait_fraction: f64,
+    /// Figures of the best weights on the validation images.
+    pub metrics: Option<DetectMetrics>,
+    /// Figures before training, where they were asked for.
+    pub before: Option<DetectMetrics>,
+    /// True where the run was interrupted; `onsa resume` continues it.
+    pub stopped: bool,
+    /// Bytes of the training plan's arena.
+    pub arena_bytes: usize,
+}
+
+/// What the caller adds to a recipe.
+#[derive(Clone, Copy, Debug, Default)]
+pub struct RunOptions {
+    /// Validate before the first epoch too.
+    pub validate_start: bool,
+}
+
+/// Trains as the recipe says, in a new run folder. When `stop` becomes true the run saves a checkpoint after the step
+/// that it is in, and ends.
+///
+/// # Errors
+/// See [`TrainError`]. What the run folder holds then is whole.
+pub fn train(
+    recipe: &Recipe,
+    options: RunOptions,
+    observer: &mut dyn Observer,
+    stop: &AtomicBool,
+) -> Result<TrainOutcome, TrainError> {
+    let prepared = start::prepare(recipe, observer)?;
+    let run_dir = super::recipe::run_dir::claim(&recipe.project, &recipe.name, recipe.exist_ok)?;
+    for folder in ["weights", "checkpoint"] {
+        let path = run_dir.join(folder);
+        std::fs::create_dir_all(&path).map_err(|source| TrainError::Folder { path, source })?;
+    }
+    durable::write(&run_dir.join("args.yaml"), recipe.to_yaml().as_bytes())?;
+    let provenance = files::provenance(
+        prepared.opened.weights.as_ref(),
+        &recipe.data,
+        &prepared.dataset.hash,
+        recipe.seed,
+        "cpu",
+    );
+    let text = serde_json::to_string_pretty(&provenance).expect("plain values are JSON");
+    durable::write(&run_dir.join("provenance.json"), text.as_bytes())?;
+    Run::new(recipe, prepared, run_dir, observer)?.go(options, observer, stop)
+}
+
+/// Continues the run in `run_dir` from its checkpoint, with the same bytes as if it had never stopped.
+///
+/// # Errors
+/// See [`TrainError`]: also where there is no checkpoint, or the data have changed.
+pub fn resume(
+    run_dir: &Path,
+    observer: &mut dyn Observer,
+    stop: &AtomicBool,
+) -> Result<TrainOutcome, TrainError> {
+    let recipe = Recipe::from_file(&run_dir.join("args.yaml"))?;
+    let checkpoint = checkpoint_path(run_dir);
+    if !checkpoint.is_file() {
+        return Err(TrainError::NoCheckpoint(run_dir.to_owned()));
+    }
+    let (counters, arenas) = state::restore(&checkpoint)?;
+    let prepared = start::prepare_resumed(&recipe, run_dir, observer)?;
+    if counters.data_hash != prepared.dataset.hash {
+        return Err(TrainError::DataChanged { data: recipe.data.clone() });
+    }
+    let mut run = Run::new(&recipe, prepared, run_dir.to_owned(), observer)?;
+    run.restore(counters, arenas)?;
+    if run.counters.epoch >= recipe.epochs {
+        return Err(TrainError::Finished { run_dir: run_dir.to_owned(), epochs: recipe.epochs });
+    }
+    observer.message(&format!(
+        "continuing {} at epoch {}, batch {}",
+        run_dir.display(),
+        run.counters.epoch + 1,
+        run.counters.batch + 1
+    ));
+    run.go(RunOptions::default(), observer, stop)
+}
+
+fn checkpoint_path(run_dir: &Path) -> PathBuf {
+    run_dir.join("checkpoint/state.safetensors")
+}
+
+/// A run: what changes from step to step, and what is needed for a step.
+struct Run<'a> {
+    recipe: &'a Recipe,
+    run_dir: PathBuf,
+    prepared: Prepared,
+    params: Params,
+    grads: Vec<f32>,
+    /// Sum of the gradients since the optimiser last stepped.
+    gathered: Vec<f32>,
+    ema: Ema,
+    optimiser: Optimiser,
+    schedule: Schedule,
+    counters: Counters,
+    step: TrainStep,
+    network: Inference,
+    val_loss: DetectLoss,
+    train_cache: Arc<ImageCache>,
+    val_cache: Arc<ImageCache>,
+    /// Bad batches in a row.
+    bad: u32,
+    drawn: Vec<finish::DrawnBatch>,
+}
+
+/// How an epoch's steps ended.
+enum EpochEnded {
+    Done,
+    Stopped,
+    OutOfTime,
+}
+
+impl<'a> Run<'a> {
+    fn new(
+        recipe: &'a Recipe,
+        prepared: Prepared,
+        run_dir: PathBuf,
+        observer: &mut dyn Observer,
+    ) -> Result<Run<'a>, TrainError> {
+        let pool = engine::threads(recipe.threads)?;
+        let model = prepared.opened.model.clone();
+        let params = prepared.opened.params.clone();
+        let images = prepared.dataset.train.len();
+        let batch = (recipe.batch as usize).min(images);
+        let choice = start::choose_optimiser(recipe, prepared.opened.names.len(), images);
+        observer.message(&choice.reason);
+        let slots = slots(&model, &prepared.trainable.params, choice.kind);
+        let optimiser = Optimiser::new(choice.kind, choice.momentum, params.values.len(), &slots)?;
+        let schedule = Schedule::new(ScheduleConfig {
+            lr0: choice.lr0,
+            lrf: recipe.lrf,
+            cos_lr: recipe.cos_lr,
+            momentum: choice.momentum,
+            weight_decay: recipe.weight_decay,
+            warmup_epochs: recipe.warmup_epochs,
+            warmup_momentum: recipe.warmup_momentum,
+            warmup_bias_lr: choice.warmup_bias_lr,
+            epochs: recipe.epochs as usize,
+            batches: images.div_ceil(batch),
+            batch: recipe.batch as usize,
+            nbs: recipe.nbs as usize,
+        });
+        let gains = Gains { box_: recipe.r#box as f32, cls: recipe.cls as f32, dfl: recipe.dfl as f32 };
+        let loss = LossConfig { gains, ..LossConfig::new(prepared.opened.names.len()) };
+        let trainable = onsa_compute::Trainable {
+            params: prepared.trainable.params.clone(),
+            frozen_norms: prepared.trainable.frozen_norms.iter().cloned().collect(),
+        };
+        let step = TrainStep::new(&model, trainable, loss.clone(), Arc::clone(&pool));
+        let network = Inference::new(&model, params.clone(), Arc::clone(&pool));
+        let (train_cache, val_cache) = prepared.caches(recipe);
+        Ok(Run {
+            recipe,
+            run_dir,
+            grads: vec![0.0; params.values.len()],
+            gathered: vec![0.0; params.values.len()],
+            ema: Ema::new(&params.values),
+            params,
+            optimiser,
+            schedule,
+            counters: Counters { data_hash: prepared.dataset.hash.clone(), ..Counters::default() },
+            step,
+            network,
+            val_loss: DetectLoss::new(loss),
+            train_cache,
+            val_cache,
+            prepared,
+            bad: 0,
+            drawn: Vec::new(),
+        })
+    }
+
+    fn go(
+        mut self,
+        options: RunOptions,
+        observer: &mut dyn Observer,
+        stop: &AtomicBool,
+    ) -> Result<TrainOutcome, TrainError> {
+        let recipe = self.recipe;
+        let mut loader =
+            TrainLoader::new(Arc::clone(&self.train_cache), self.loader_config(), self.counters.position())?;
+        let before = if options.validate_start && self.counters.epoch == 0 && self.counters.batch == 0 {
+            observer.message("validating the starting weights");
+            self.network.set_params(&self.params);
+            let result = self.validation(false, observer, stop)?;
+            (!stop.load(Ordering::Relaxed)).then_some(result.metrics)
+        } else {
+            None
+        };
+        observer.start(&RunStart {
+            run_dir: &self.run_dir,
+            epochs: recipe.epochs,
+            first_epoch: self.counters.epoch + 1,
+            train_images: self.prepared.dataset.train.len(),
+            val_images: self.prepared.dataset.val.len(),
+            losses: &["box", "cls", "dfl"],
+        });
+        let mut images_seen = 0usize;
+        let mut busy = Duration::ZERO;
+        let mut stopped = false;
+        while self.counters.epoch < recipe.epochs {
+            let begun = Instant::now();
+            let waited = loader.wait();
+            let (ended, images) = self.epoch(&mut loader, observer, stop)?;
+            let took = begun.elapsed();
+            images_seen += images;
+            busy += took;
+            if matches!(ended, EpochEnded::Stopped) {
+                stopped = true;
+                break;
+            }
+            let out_of_time = matches!(ended, EpochEnded::OutOfTime);
+            let rate = images as f64 / took.as_secs_f64();
+            let wait = (loader.wait() - waited).as_secs_f64() / took.as_secs_f64();
+            let Some(enough) = self.finish_epoch(out_of_time, (rate, wait), observer, stop)? else {
+                stopped = true;
+                break;
+            };
+            if enough || out_of_time {
+                break;
+            }
+        }
+        let data_wait_fraction = loader.wait().as_secs_f64() / busy.as_secs_f64().max(f64::MIN_POSITIVE);
+        drop(loader);
+        let weights = self.run_dir.join("weights");
+        let mut outcome = TrainOutcome {
+            best: weights.join("best.safetensors"),
+            last: weights.join("last.safetensors"),
+            run_dir: self.run_dir.clone(),
+            epochs: self.counters.rows.len() as u32,
+            images_per_second: images_seen as f64 / busy.as_secs_f64().max(f64::MIN_POSITIVE),
+            data_wait_fraction,
+            metrics: None,
+            before,
+            stopped,
+            arena_bytes: self.step.arena_bytes(),
+        };
+        if stopped {
+            self.save()?;
+            observer.message(&format!("stopped; `onsa resume {}` continues", self.run_dir.display()));
+        } else {
+            self.finish(&mut outcome, observer, stop)?;
+        }
+        Ok(outcome)
+    }
+
+    fn loader_config(&self) -> LoaderConfig {
+        let r = self.recipe;
+        LoaderConfig {
+            imgsz: r.imgsz,
+            batch: (r.batch as usize).min(self.prepared.dataset.train.len()),
+            seed: r.seed,
+            workers: start::workers(r),
+            augment: start::augmentation(r),
+            close_mosaic: r.close_mosaic,
+            epochs: r.epochs,
+            single_cls: r.single_cls,
+            ..LoaderConfig::default()
+        }
+    }
+
+    /// The rest of the current epoch's steps: how it ended, and how many images were seen.
+    fn epoch(
+        &mut self,
+        loader: &mut TrainLoader,
+        observer: &mut dyn Observer,
+        stop: &AtomicBool,
+    ) -> Result<(EpochEnded, usize), TrainError> {
+        let begun = Instant::now();
+        let waited = loader.wait();
+        let batches = loader.batches_per_epoch();
+        let seconds_before = self.counters.seconds;
+        let mut seen = 0;
+        observer.epoch_start(self.counters.epoch + 1, self.recipe.epochs, batches);
+        while self.counters.batch < batches {
+            let next = loader.next().ok_or(TrainError::LoaderEnded)??;
+            debug_assert_eq!(next.at, self.counters.position());
+            let batch = next.batch;
+            if self.drawn.len() < DRAWN_BATCHES && self.counters.epoch == 0 && self.recipe.plots {
+                self.drawn.push(finish::DrawnBatch::new(&batch));
+            }
+            let iteration =
+                u64::from(self.counters.epoch) * u64::from(batches) + u64::from(self.counters.batch);
+            self.train_step(&batch, iteration, observer)?;
+            seen += batch.n;
+            self.counters.batch += 1;
+            self.counters.seconds = seconds_before + begun.elapsed().as_secs_f64();
+            let means = self.mean_losses().map(|x| x as f32);
+            observer.step(&Step {
+                epoch: self.counters.epoch + 1,
+                step: self.counters.batch,
+                steps: batches,
+                images: batch.n,
+                losses: &means,
+                objects: batch.targets.len(),
+                elapsed: begun.elapsed(),
+                waited: loader.wait() - waited,
+            });
+            loader.recycle(batch);
+            if stop.load(Ordering::Relaxed) {
+                return Ok((EpochEnded::Stopped, seen));
+            }
+            if self.recipe.time.is_some_and(|hours| self.counters.seconds > hours * 3600.0) {
+                observer.message("the time limit is reached");
+                return Ok((EpochEnded::OutOfTime, seen));
+            }
+        }
+        Ok((EpochEnded::Done, seen))
+    }
+
+    /// One batch: gradient, and where enough are gathered, a step of the optimiser and of the moving average.
+    fn train_step(
+        &mut self,
+        batch: &crate::data::batch::Batch,
+        iteration: u64,
+        observer: &mut dyn Observer,
+    ) -> Result<(), TrainError> {
+        match self.step.run(batch, &mut self.params, &mut self.grads) {
+            Ok(items) => {
+                let sums = &mut self.counters.loss_sums;
+                for (sum, item) in sums.iter_mut().zip([items.box_, items.cls, items.dfl]) {
+                    *sum += item;
+                }
+                self.counters.loss_count += 1;
+                self.bad = 0;
+                self.gathered.iter_mut().zip(&self.grads).for_each(|(sum, g)| *sum += g);
+            }
+            Err(StepError::Loss(error)) => self.skip(batch, &error.to_string(), observer)?,
+            Err(error) => return Err(error.into()),
+        }
+        if self.schedule.steps(iteration, self.counters.last_step) {
+            self.counters.last_step = Some(iteration);
+            match clip_global_norm(&mut self.gathered, self.optimiser.slots(), MAX_GRADIENT_NORM) {
+                Ok(_) => {
+                    let rates = self.schedule.at(iteration);
+                    self.optimiser.step(&mut self.params.values, &self.gathered, &rates);
+                    self.ema.update(&self.params.values);
+                }
+                Err(error) => self.skip(batch, &error.to_string(), observer)?,
+            }
+            self.gathered.fill(0.0);
+        }
+        Ok(())
+    }
+
+    /// A batch without a usable gradient: reported and left out; too many in a row end the run.
+    fn skip(
+        &mut self,
+        batch: &crate::data::batch::Batch,
+        reason: &str,
+        observer: &mut dyn Observer,
+    ) -> Result<(), TrainError> {
+        self.bad += 1;
+        self.counters.skipped += 1;
+        let paths: Vec<String> = batch
+            .items
+            .iter()
+            .map(|&item| self.train_cache.items()[item].path.display().to_string())
+            .collect();
+        let place = format!("epoch {}, batch {}", self.counters.epoch + 1, self.counters.batch + 1);
+        observer.warning(&format!("{place}: {reason}; the batch is left out ({})", paths.join(", ")));
+        if self.bad >= MAX_BAD_BATCHES {
+            return Err(TrainError::Diverged { place, reason: reason.to_owned() });
+        }
+        Ok(())
+    }
+
+    fn mean_losses(&self) -> [f64; 3] {
+        self.counters.loss_sums.map(|sum| sum / f64::from(self.counters.loss_count.max(1)))
+    }
+
+    /// Validates, writes weights, rows and checkpoint. `Some(true)`: patience has run out; None: stopped.
+    fn finish_epoch(
+        &mut self,
+        last_anyway: bool,
+        (rate, wait): (f64, f64),
+        observer: &mut dyn Observer,
+        stop: &AtomicBool,
+    ) -> Result<Option<bool>, TrainError> {
+        let recipe = self.recipe;
+        let number = self.counters.epoch + 1;
+        let last = number == recipe.epochs || last_anyway;
+        let validation = if recipe.val || last {
+            let averaged = self.averaged();
+            self.network.set_params(&averaged);
+            let result = self.validation(false, observer, stop)?;
+            if stop.load(Ordering::Relaxed) {
+                return Ok(None);
+            }
+            Some(result)
+        } else {
+            None
+        };
+        let rates = self.schedule.at((u64::from(number) * self.batches()).saturating_sub(1));
+        let losses = self.mean_losses();
+        self.counters.rows.push(EpochRow {
+            epoch: number,
+            time: self.counters.seconds,
+            train: losses,
+            metrics: validation.as_ref().map(|v| {
+                let m = &v.metrics;
+                [m.precision, m.recall, m.map50, m.map50_95]
+            }),
+            val: validation.as_ref().map(|v| v.losses),
+            lr: Group::ALL.map(|group| rates.lr(group, 1.0)),
+        });
+        let fitness = validation.as_ref().map_or(0.0, |v| v.metrics.fitness);
+        let best = validation.is_some() && self.counters.best.is_none_or(|(best, _)| fitness >= best);
+        if best {
+            self.counters.best = Some((fitness, number));
+        }
+        self.counters.epoch = number;
+        self.counters.batch = 0;
+        self.counters.loss_sums = [0.0; 3];
+        self.counters.loss_count = 0;
+        self.write_weights("last")?;
+        if best || self.counters.best.is_none() {
+            self.write_weights("best")?;
+        }
+        if recipe.save_period > 0 && number.is_multiple_of(recipe.save_period as u32) {
+            self.write_weights(&format!("epoch{number}"))?;
+        }
+        let csv = files::results_csv(&self.counters.rows);
+        durable::write(&self.run_dir.join("results.csv"), csv.as_bytes())?;
+        self.save()?;
+        let figures: Vec<(&str, f64)> = validation.as_ref().map_or(Vec::new(), |v| {
+            let m = &v.metrics;
+            vec![
+                ("mAP50", m.map50),
+                ("mAP50-95", m.map50_95),
+                ("precision", m.precision),
+                ("recall", m.recall),
+            ]
+        });
+        let losses = losses.map(|x| x as f32);
+        observer.epoch_end(&EpochEnd {
+            epoch: number,
+            epochs: recipe.epochs,
+            losses: &losses,
+            metrics: &figures,
+            best,
+            images_per_second: rate,
+            data_wait_fraction: wait,
+        });
+        let since_best = number - self.counters.best.map_or(number, |(_, epoch)| epoch);
+        let enough = recipe.patience > 0 && since_best >= recipe.patience;
+        if enough {
+            observer.message(&format!(
+                "no better validation in {since_best} epochs: training ends (patience={})",
+                recipe.patience
+            ));
+        }
+        Ok(Some(enough))
+    }
+
+    fn batches(&self) -> u64 {
+        let images = self.prepared.dataset.train.len();
+        images.div_ceil((self.recipe.batch as usize).min(images)) as u64
+    }
+
+    fn averaged(&self) -> Params {
+        Params { infos: self.params.infos.clone(), values: self.ema.values().to_vec() }
+    }
+
+    fn validation(
+        &mut self,
+        keep: bool,
+        observer: &mut dyn Observer,
+        stop: &AtomicBool,
+    ) -> Result<Validation, TrainError> {
+        let recipe = self.recipe;
+        let loader = ValConfig {
+            imgsz: recipe.imgsz,
+            batch: 2 * recipe.batch as usize,
+            workers: start::workers(recipe),
+            single_cls: recipe.single_cls,
+            ..ValConfig::default()
+        };
+        let options = ValidateOptions { loader, keep };
+        let names = &self.prepared.opened.names;
+        let progress = |done, all| {
+            observer.validating(done, all);
+            !stop.load(Ordering::Relaxed)
+        };
+        let loss = Some(&mut self.val_loss);
+        Ok(validate(&mut self.network, &self.val_cache, names, &options, loss, progress)?)
+    }
+
+    fn write_weights(&self, name: &str) -> Result<(), TrainError> {
+        let opened = &self.prepared.opened;
+        let path = self.run_dir.join(format!("weights/{name}.safetensors"));
+        let licence = opened.weights.as_ref().map(|w| w.licence.as_str());
+        files::write_weights(
+            &path,
+            &opened.model,
+            self.ema.values(),
+            &opened.names,
+            licence,
+            self.recipe.imgsz,
+        )?;
+        Ok(())
+    }
+
+    /// Saves what resuming needs.
+    fn save(&mut self) -> Result<(), TrainError> {
+        self.counters.optimiser_steps = self.optimiser.steps();
+        self.counters.ema_updates = self.ema.updates();
+        let mut arenas = Arenas::new();
+        arenas.insert("params".into(), self.params.values.clone());
+        arenas.insert("gathered".into(), self.gathered.clone());
+        arenas.insert("ema".into(), self.ema.values().to_vec());
+        for (name, values) in self.optimiser.state() {
+            arenas.insert(format!("optimiser.{name}"), values);
+        }
+        state::save(&checkpoint_path(&self.run_dir), &self.counters, &arenas)?;
+        Ok(())
+    }
+
+    fn restore(&mut self, counters: Counters, mut arenas: Arenas) -> Result<(), TrainError> {
+        let len = self.params.values.len();
+        let mut take = |name: &str| {
+            arenas.remove(name).filter(|values| values.len() == len).ok_or_else(|| {
+                TrainError::State(state::StateError::Damaged {
+                    path: checkpoint_path(&self.run_dir),
+                    reason: format!("{name} is missing or of another model"),
+                })
+            })
+        };
+        self.params.values = take("params")?;
+        self.gathered = take("gathered")?;
+        self.ema = Ema::restore(take("ema")?, counters.ema_updates);
+        let state: Vec<(String, Vec<f32>)> = arenas
+            .into_iter()
+            .filter_map(|(name, values)| Some((name.strip_prefix("optimiser.")?.to_owned(), values)))
+            .collect();
+        self.optimiser.restore(counters.optimiser_steps, &state)?;
+        self.counters = counters;
+        Ok(())
+    }
+
+    /// The best weights' figures, plots and the report.
+    fn finish(
+        &mut self,
+        outcome: &mut TrainOutcome,
+        observer: &mut dyn Observer,
+        stop: &AtomicBool,
+    ) -> Result<(), TrainError> {
+        observer.message("validating the best weights");
+        let best = crate::models::open::find(&outcome.best.display().to_string(), &[], true)?;
+        let imgsz = self.recipe.imgsz as usize;
+        let best = crate::models::open::open(&best, None, [imgsz, imgsz], true, 0)?;
+        self.network.set_params(&best.params);
+        let validation = self.validation(true, observer, stop)?;
+        if self.recipe.plots {
+            let input = FinishInput {
+                recipe: self.recipe,
+                run_dir: &self.run_dir,
+                prepared: &self.prepared,
+                rows: &self.counters.rows,
+                validation: &validation,
+                before: outcome.before.as_ref(),
+                val_cache: &self.val_cache,
+                drawn: &self.drawn,
+                images_per_second: outcome.images_per_second,
+            };
+            finish::write(&input)?;
+        }
+        outcome.metrics = Some(validation.metrics);
+        Ok(())
+    }
+}
+
+/// The trained parameters, as the optimiser takes them. MuSGD's class branch learns three times as fast.
+pub fn slots(model: &Model, trained: &[bool], kind: Kind) -> Vec<ParamSlot> {
+    let class_branch = format!("{}.cv3.", model.head_name());
+    model
+        .graph
+        .params()
+        .iter()
+        .zip(trained)
+        .filter(|(_, trained)| **trained)
+        .map(|(info, _)| ParamSlot {
+            offset: info.offset,
+            len: info.len,
+            matrix: match info.shape[..] {
+                [out, inputs, kh, kw] => Some(Matrix::conv((kh, kw), inputs, out)),
+                [out, inputs] => Some(Matrix::linear(inputs, out)),
+                _ => None,
+            },
+            group: match info.role {
+                Role::NormScale => Group::Norm,
+                Role::NormShift | Role::Bias => Group::Bias,
+                _ => Group::Weight,
+            },
+            lr_scale: if kind == Kind::MuSgd && info.name.starts_with(&class_branch) { 3.0 } else { 1.0 },
+        })
+        .collect()
+}
+
+/// Turns the recipe's word for an optimiser into the optimiser; None is auto.
+pub(super) fn kind_of(optimizer: values::Optimizer) -> Option<Kind> {
+    match optimizer {
+        values::Optimizer::Auto => None,
+        values::Optimizer::Sgd => Some(Kind::Sgd),
+        values::Optimizer::AdamW => Some(Kind::AdamW),
+        values::Optimizer::MuSgd => Some(Kind::MuSgd),
+    }
+}

@@ -1,0 +1,278 @@
+//! What a run starts from: data that may be trained on, a model with a head for its classes, what of it is trained.
+
+use std::path::Path;
+use std::sync::Arc;
+
+use onsa_intake::picture;
+
+use super::error::TrainError;
+use super::observer::Observer;
+use super::optimiser::auto::{Choice, Wish, choose};
+use super::recipe::Recipe;
+use super::recipe::values::{self, Cache, Faulty, Pretrained};
+use crate::data::audit::without_faulty;
+use crate::data::augment::AugmentConfig;
+use crate::data::cache::{CachePolicy, Decoder, ImageCache};
+use crate::data::dataset::{Dataset, Item};
+use crate::data::index::{self, LoadOptions};
+use crate::data::raster::Rgb8;
+use crate::data::val_loader::{ValConfig, ValLoader};
+use crate::engine::{self, Inference};
+use crate::models::norm::{NormStatistics, calibrate};
+use crate::models::open::{self, Opened, Source};
+use crate::models::{Freeze, Trainable};
+
+/// Images over which folded norms are calibrated, at most.
+const CALIBRATION_IMAGES: usize = 64;
+/// Faulty files that are named in the log.
+const NAMED_FAULTS: usize = 10;
+
+/// Data and model, ready.
+pub struct Prepared {
+    /// The images to train and validate on.
+    pub dataset: Dataset,
+    /// The model with its starting weights.
+    pub opened: Opened,
+    /// What of it is trained.
+    pub trainable: Trainable,
+    /// Sentences about the start, for the report.
+    pub notes: Vec<String>,
+}
+
+/// Decodes image files as 8-bit RGB, upright.
+pub fn decoder() -> Decoder {
+    Arc::new(|path: &Path| {
+        let picture = picture::read(path)?;
+        let (width, height) = (picture.width as usize, picture.height as usize);
+        Rgb8::new(width, height, picture.into_rgb8()).ok_or_else(|| "it has no pixels".into())
+    })
+}
+
+impl Prepared {
+    /// Caches of the training and of the validation images.
+    pub fn caches(&self, recipe: &Recipe) -> (Arc<ImageCache>, Arc<ImageCache>) {
+        let policy = match recipe.cache {
+            Cache::Ram => CachePolicy::Ram,
+            Cache::Off if recipe.is_given("cache") => CachePolicy::None,
+            _ => CachePolicy::Auto,
+        };
+        let make =
+            |items: &[Item]| Arc::new(ImageCache::new(items.to_vec(), recipe.imgsz, policy, decoder()));
+        (make(&self.dataset.train), make(&self.dataset.val))
+    }
+}
+
+/// Reads data and model as the recipe says, and tells the observer what it found.
+///
+/// # Errors
+/// See [`TrainError`].
+pub fn prepare(recipe: &Recipe, observer: &mut dyn Observer) -> Result<Prepared, TrainError> {
+    let dataset = load_data(recipe, observer)?;
+    let (source, weights) = match &recipe.pretrained {
+        Pretrained::From(path) => (path.display().to_string(), true),
+        Pretrained::Yes => (recipe.model.clone(), !recipe.model.ends_with(".yaml")),
+        Pretrained::No => (recipe.model.clone(), false),
+    };
+    let source = open::find(&source, &open::default_folders(), weights)?;
+    let weights = weights && matches!(source, Source::File { .. });
+    let imgsz = recipe.imgsz as usize;
+    let mut opened = open::open(&source, Some(&dataset.classes), [imgsz, imgsz], weights, recipe.seed)?;
+    let mut notes = Vec::new();
+    let mut note = |text: String| {
+        observer.message(&text);
+        notes.push(text);
+    };
+    let classes = opened.names.len();
+    match &opened.weights {
+        Some(from) => {
+            note(format!(
+                "{} from {} ({})",
+                opened.model.architecture.name(),
+                from.path.display(),
+                from.format
+            ));
+            let kept: Vec<&str> = opened.transfer.kept.iter().map(|(name, ..)| name.as_str()).collect();
+            note(match (kept.len(), opened.transfer.fresh.len()) {
+                (_, 0) => format!("head: all {classes} classes are kept"),
+                (0, _) => format!(
+                    "head: {classes} new classes ({}); none is in the checkpoint",
+                    opened.names.join(", ")
+                ),
+                _ => format!("head: kept {}; new {}", kept.join(", "), opened.transfer.fresh.join(", ")),
+            });
+            if is_restrictive(&from.licence) {
+                note(format!(
+                    "licence: the starting weights are {}; what is trained from them is bound by it",
+                    from.licence
+                ));
+            }
+        }
+        None => note(format!("{} from scratch, {classes} classes", opened.model.architecture.name())),
+    }
+    let freeze = match &recipe.freeze {
+        values::Freeze::Nothing => Freeze::None,
+        values::Freeze::First(n) => Freeze::First(*n as usize),
+        values::Freeze::Modules(parts) => Freeze::Parts(parts.clone()),
+    };
+    let trainable = Trainable::new(&opened.model, &freeze)?;
+    if freeze != Freeze::None {
+        let count = |wanted: bool| -> usize {
+            let infos = opened.model.graph.params().iter().zip(&trainable.params);
+            infos.filter(|(info, t)| info.role.is_trained() && **t == wanted).map(|(info, _)| info.len).sum()
+        };
+        note(format!("frozen: {} of {} parameters", count(false), count(true) + count(false)));
+    }
+    if opened.folded {
+        let images = calibrate_norms(recipe, &dataset, &mut opened)?;
+        note(format!(
+            "the checkpoint's norms were folded into its convolutions: restored over {images} images"
+        ));
+    }
+    Ok(Prepared { dataset, opened, trainable, notes })
+}
+
+/// The same for a run that is continued: its own last weights give the architecture, its checkpoint will give the values.
+///
+/// # Errors
+/// See [`TrainError`].
+pub fn prepare_resumed(
+    recipe: &Recipe,
+    run_dir: &Path,
+    observer: &mut dyn Observer,
+) -> Result<Prepared, TrainError> {
+    let last = run_dir.join("weights/last.safetensors");
+    if !last.is_file() {
+        // Stopped within the first epoch: the start is made again, with the same result.
+        return prepare(recipe, observer);
+    }
+    let dataset = load_data(recipe, observer)?;
+    let imgsz = recipe.imgsz as usize;
+    let source = open::find(&last.display().to_string(), &[], true)?;
+    let mut opened = open::open(&source, Some(&dataset.classes), [imgsz, imgsz], true, recipe.seed)?;
+    opened.folded = false;
+    let freeze = match &recipe.freeze {
+        values::Freeze::Nothing => Freeze::None,
+        values::Freeze::First(n) => Freeze::First(*n as usize),
+        values::Freeze::Modules(parts) => Freeze::Parts(parts.clone()),
+    };
+    let trainable = Trainable::new(&opened.model, &freeze)?;
+    Ok(Prepared { dataset, opened, trainable, notes: Vec::new() })
+}
+
+fn load_data(recipe: &Recipe, observer: &mut dyn Observer) -> Result<Dataset, TrainError> {
+    let options =
+        LoadOptions { single_cls: recipe.single_cls, fraction: recipe.fraction, ..LoadOptions::default() };
+    let loaded = index::load(&recipe.data, &options)?;
+    let errors: Vec<_> = loaded.faults.iter().filter(|f| f.is_error()).collect();
+    for fault in loaded.faults.iter().filter(|f| !f.is_error()).take(NAMED_FAULTS) {
+        observer.warning(&fault.to_string());
+    }
+    let dataset = if errors.is_empty() {
+        loaded.dataset
+    } else if recipe.faulty == Faulty::LeaveOut {
+        let (kept, left_out) = without_faulty(&loaded.dataset, &loaded.faults);
+        observer.warning(&format!("{} faulty files are left out:", left_out.files.len()));
+        for path in &left_out.files {
+            observer.warning(&format!("  {}", path.display()));
+        }
+        kept
+    } else {
+        return Err(TrainError::FaultyData {
+            data: recipe.data.clone(),
+            count: errors.len(),
+            first: errors.iter().take(NAMED_FAULTS).map(|f| f.to_string()).collect(),
+        });
+    };
+    for (split, items) in [("train", &dataset.train), ("val", &dataset.val)] {
+        if items.is_empty() {
+            return Err(TrainError::EmptySplit { data: recipe.data.clone(), split });
+        }
+    }
+    if dataset.train.iter().all(|item| item.labels.is_empty()) {
+        return Err(TrainError::NoBoxes { data: recipe.data.clone() });
+    }
+    let boxes: usize = dataset.train.iter().map(|item| item.labels.len()).sum();
+    observer.message(&format!(
+        "data: {} training images with {boxes} boxes, {} validation images, {} classes",
+        dataset.train.len(),
+        dataset.val.len(),
+        dataset.classes.len()
+    ));
+    Ok(dataset)
+}
+
+/// Sets folded norms from training images (letterboxed, unvaried). Returns how many.
+fn calibrate_norms(recipe: &Recipe, dataset: &Dataset, opened: &mut Opened) -> Result<usize, TrainError> {
+    let count = dataset.train.len().min(CALIBRATION_IMAGES);
+    // Spread over the set, so that a sorted folder does not give one kind of image alone.
+    let items: Vec<Item> =
+        (0..count).map(|i| dataset.train[i * dataset.train.len() / count].clone()).collect();
+    let cache = Arc::new(ImageCache::new(items, recipe.imgsz, CachePolicy::None, decoder()));
+    let config = ValConfig {
+        imgsz: recipe.imgsz,
+        batch: count,
+        workers: workers(recipe),
+        rect: false,
+        ..ValConfig::default()
+    };
+    let mut network =
+        Inference::calibrating(&opened.model, opened.params.clone(), engine::threads(recipe.threads)?);
+    for batch in ValLoader::new(cache, config)? {
+        let batch = batch?.batch;
+        network.run([batch.n, batch.h, batch.w], &batch.images)?;
+    }
+    let statistics: Vec<NormStatistics> = network
+        .norm_statistics()
+        .into_iter()
+        .map(|(name, mean, var)| NormStatistics { name, mean, var })
+        .collect();
+    calibrate(&mut opened.params, &statistics)?;
+    Ok(count)
+}
+
+/// Optimiser and rates for a recipe.
+pub fn choose_optimiser(recipe: &Recipe, classes: usize, images: usize) -> Choice {
+    let kind = super::run::kind_of(recipe.optimizer);
+    let given = |name: &str, value: f64| (recipe.is_given(name) || kind.is_some()).then_some(value);
+    let wish = Wish {
+        kind,
+        lr0: given("lr0", recipe.lr0),
+        momentum: given("momentum", recipe.momentum),
+        warmup_bias_lr: given("warmup_bias_lr", recipe.warmup_bias_lr),
+    };
+    choose(wish, classes, images, recipe.batch as usize, recipe.epochs as usize)
+}
+
+/// Threads of the loaders: never more than the machine has cores.
+pub fn workers(recipe: &Recipe) -> usize {
+    let cores = std::thread::available_parallelism().map_or(1, usize::from);
+    (recipe.workers as usize).min(cores)
+}
+
+/// The augmentation of a recipe.
+pub fn augmentation(r: &Recipe) -> AugmentConfig {
+    AugmentConfig {
+        hsv_h: r.hsv_h,
+        hsv_s: r.hsv_s,
+        hsv_v: r.hsv_v,
+        degrees: r.degrees,
+        translate: r.translate,
+        scale: r.scale,
+        shear: r.shear,
+        perspective: r.perspective,
+        flipud: r.flipud,
+        fliplr: r.fliplr,
+        mosaic: r.mosaic,
+        mixup: r.mixup,
+        cutmix: r.cutmix,
+        copy_paste: r.copy_paste,
+    }
+}
+
+/// Whether a licence passes to what is made from the weights, or forbids trade with it.
+fn is_restrictive(licence: &str) -> bool {
+    let lower = licence.to_lowercase();
+    ["gpl", "non-commercial", "noncommercial", "-nc", "cc-by-sa", "research"]
+        .iter()
+        .any(|word| lower.contains(word))
+}

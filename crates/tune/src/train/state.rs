@@ -1,0 +1,207 @@
+//! Everything that a run is at one moment, and its checkpoint.
+//!
+//! A checkpoint is one safetensors file: every arena as float32, and under the metadata keys `onsa.state` (JSON) the
+//! counters, and `onsa.sha256` the digest of the arenas. Resuming from it continues with the same bytes.
+
+use std::collections::BTreeMap;
+use std::path::{Path, PathBuf};
+
+use safetensors::tensor::{Dtype, SafeTensors, TensorView};
+use serde::{Deserialize, Serialize};
+use sha2::{Digest, Sha256};
+
+use crate::data::loader::Position;
+use crate::durable;
+
+/// One row of results.csv.
+#[derive(Clone, Debug, Default, PartialEq, Serialize, Deserialize)]
+pub struct EpochRow {
+    /// Counted from 1.
+    pub epoch: u32,
+    /// Seconds since training began, pauses left out.
+    pub time: f64,
+    /// Mean training losses: box, class, dfl.
+    pub train: [f64; 3],
+    /// Precision, recall, mAP50, mAP50-95; none where the epoch was not validated.
+    pub metrics: Option<[f64; 4]>,
+    /// Mean validation losses.
+    pub val: Option<[f64; 3]>,
+    /// Learning rates of the groups at the epoch's end.
+    pub lr: [f64; 3],
+}
+
+/// The counters of a run.
+#[derive(Clone, Debug, Default, PartialEq, Serialize, Deserialize)]
+pub struct Counters {
+    /// Epoch and batch that come next, both from 0.
+    pub epoch: u32,
+    /// See `epoch`.
+    pub batch: u32,
+    /// Iteration (batch over all epochs) after which the optimiser last stepped.
+    pub last_step: Option<u64>,
+    /// Optimiser steps.
+    pub optimiser_steps: u64,
+    /// Updates of the moving average.
+    pub ema_updates: u64,
+    /// Sums of this epoch's losses, and over how many batches.
+    pub loss_sums: [f64; 3],
+    /// See `loss_sums`.
+    pub loss_count: u32,
+    /// Best fitness so far and its epoch (from 1).
+    pub best: Option<(f64, u32)>,
+    /// Seconds of training so far.
+    pub seconds: f64,
+    /// Rows of results.csv.
+    pub rows: Vec<EpochRow>,
+    /// Hash of the training data: a run is not resumed on other data.
+    pub data_hash: String,
+    /// Batches without a usable gradient so far.
+    pub skipped: u32,
+}
+
+impl Counters {
+    /// The next batch's place.
+    pub fn position(&self) -> Position {
+        Position { epoch: self.epoch, batch: self.batch }
+    }
+}
+
+/// Named arenas of float32.
+pub type Arenas = BTreeMap<String, Vec<f32>>;
+
+/// A checkpoint that cannot be read.
+#[derive(Debug, thiserror::Error)]
+pub enum StateError {
+    /// The file system refuses.
+    #[error("cannot read {}: {source}", path.display())]
+    Read {
+        /// The file.
+        path: PathBuf,
+        /// Why.
+        source: std::io::Error,
+    },
+    /// The file is damaged or of another program.
+    #[error("{}: the checkpoint is damaged: {reason}", path.display())]
+    Damaged {
+        /// The file.
+        path: PathBuf,
+        /// What does not fit.
+        reason: String,
+    },
+    /// It could not be written.
+    #[error(transparent)]
+    Write(#[from] durable::WriteError),
+}
+
+fn bytes(values: &[f32]) -> Vec<u8> {
+    values.iter().flat_map(|x| x.to_le_bytes()).collect()
+}
+
+fn digest(counters: &str, arenas: &BTreeMap<String, Vec<u8>>) -> String {
+    let mut hash = Sha256::new();
+    hash.update(counters.as_bytes());
+    for (name, data) in arenas {
+        hash.update(name.as_bytes());
+        hash.update((data.len() as u64).to_le_bytes());
+        hash.update(data);
+    }
+    hash.finalize().iter().map(|b| format!("{b:02x}")).collect()
+}
+
+/// Writes a checkpoint, durably: the old one stays whole until the new one is.
+///
+/// # Errors
+/// See [`StateError`].
+pub fn save(path: &Path, counters: &Counters, arenas: &Arenas) -> Result<(), StateError> {
+    let damaged = |reason: String| StateError::Damaged { path: path.to_owned(), reason };
+    let counters = serde_json::to_string(counters).map_err(|e| damaged(e.to_string()))?;
+    let data: BTreeMap<String, Vec<u8>> = arenas.iter().map(|(name, v)| (name.clone(), bytes(v))).collect();
+    let metadata =
+        [("onsa.sha256".to_owned(), digest(&counters, &data)), ("onsa.state".to_owned(), counters)];
+    let views = data
+        .iter()
+        .map(|(name, data)| TensorView::new(Dtype::F32, vec![data.len() / 4], data).map(|view| (name, view)))
+        .collect::<Result<Vec<_>, _>>()
+        .map_err(|e| damaged(e.to_string()))?;
+    let file = safetensors::serialize(views, Some(metadata.into())).map_err(|e| damaged(e.to_string()))?;
+    Ok(durable::write(path, &file)?)
+}
+
+/// Reads a checkpoint back and holds it against its digest.
+///
+/// # Errors
+/// See [`StateError`].
+pub fn restore(path: &Path) -> Result<(Counters, Arenas), StateError> {
+    let file = std::fs::read(path).map_err(|source| StateError::Read { path: path.to_owned(), source })?;
+    let damaged = |reason: String| StateError::Damaged { path: path.to_owned(), reason };
+    let (_, header) = SafeTensors::read_metadata(&file).map_err(|e| damaged(e.to_string()))?;
+    let metadata = header.metadata().as_ref().ok_or_else(|| damaged("it has no metadata".into()))?;
+    let field = |name: &str| metadata.get(name).ok_or_else(|| damaged(format!("it has no {name}")));
+    let (counters, expected) = (field("onsa.state")?, field("onsa.sha256")?);
+    let tensors = SafeTensors::deserialize(&file).map_err(|e| damaged(e.to_string()))?;
+    let data: BTreeMap<String, Vec<u8>> =
+        tensors.tensors().into_iter().map(|(name, view)| (name, view.data().to_vec())).collect();
+    if digest(counters, &data) != *expected {
+        return Err(damaged("its digest does not fit its contents".into()));
+    }
+    let parsed = serde_json::from_str(counters).map_err(|e| damaged(e.to_string()))?;
+    let arenas = data
+        .into_iter()
+        .map(|(name, data)| {
+            let values = data.chunks_exact(4).map(|b| f32::from_le_bytes([b[0], b[1], b[2], b[3]])).collect();
+            (name, values)
+        })
+        .collect();
+    Ok((parsed, arenas))
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn example() -> (Counters, Arenas) {
+        let row = EpochRow {
+            epoch: 1,
+            time: 2.5,
+            train: [1.0, 2.0, 3.0],
+            lr: [0.1, 1.0 / 3.0, 1e-7],
+            ..EpochRow::default()
+        };
+        let counters =
+            Counters { epoch: 3, batch: 7, last_step: Some(41), rows: vec![row], ..Counters::default() };
+        let arenas = [("params".to_owned(), vec![1.0, -0.0, f32::MIN_POSITIVE]), ("ema".to_owned(), vec![])];
+        (counters, arenas.into())
+    }
+
+    #[test]
+    fn what_is_saved_comes_back_bit_for_bit() {
+        let folder = tempfile::tempdir().unwrap();
+        let path = folder.path().join("state.safetensors");
+        let (counters, arenas) = example();
+        save(&path, &counters, &arenas).unwrap();
+        let (c, a) = restore(&path).unwrap();
+        assert_eq!(c, counters);
+        let bits = |a: &Arenas| a.values().flatten().map(|x| x.to_bits()).collect::<Vec<_>>();
+        assert_eq!(bits(&a), bits(&arenas));
+    }
+
+    #[test]
+    fn every_flipped_byte_is_noticed() {
+        let folder = tempfile::tempdir().unwrap();
+        let path = folder.path().join("state.safetensors");
+        let (counters, arenas) = example();
+        save(&path, &counters, &arenas).unwrap();
+        let sound = std::fs::read(&path).unwrap();
+        for i in 0..sound.len() {
+            let mut bad = sound.clone();
+            bad[i] ^= 1;
+            std::fs::write(&path, bad).unwrap();
+            // A flip within a string's escape or a space may leave the same meaning; then the contents are the same.
+            if let Ok((c, a)) = restore(&path) {
+                assert_eq!((c, a), (counters.clone(), arenas.clone()), "byte {i}");
+            }
+        }
+        std::fs::write(&path, &sound[..sound.len() - 1]).unwrap();
+        assert!(matches!(restore(&path), Err(StateError::Damaged { .. })));
+    }
+}
