@@ -1,0 +1,114 @@
+//! `onsa check`: every fault of a data set, with file and line.
+use std::path::PathBuf;
+use std::process::ExitCode;
+use std::sync::atomic::{AtomicBool, Ordering};
+
+use indicatif::{ProgressBar, ProgressStyle};
+use onsa_tune::data::audit::{self, Audit, CheckOptions, Fault};
+use onsa_tune::data::index::{LoadOptions, Progress, Stage};
+use onsa_tune::train::recipe::table::any;
+
+use super::{Verb, nothing_more};
+use crate::FAILED;
+use crate::arguments::Invocation;
+use crate::failure::Failure;
+use crate::output;
+
+onsa_tune::arguments! {
+    /// The arguments of `check` that a person gave.
+    CheckArgs,
+    /// The arguments of `check`.
+    CheckSettings {
+        "Check" {
+            /// The data set: a data.yaml, a COCO JSON file, or a folder with Pascal VOC or YOLO labels. Required.
+            data: PathBuf = PathBuf::new(), any;
+            /// Treat every object as of one class.
+            single_cls: bool = false, any;
+            /// Look for nearly equal images across splits too, not only for equal ones.
+            near: bool = true, any;
+        }
+    }
+}
+
+/// The verb.
+pub const VERB: Verb = Verb {
+    name: "check",
+    about: "Find every fault of a data set, with file and line",
+    positional: None,
+    tables: &[CheckArgs::TABLE],
+    also_known: nothing_more,
+    examples: &["onsa check data=trees/data.yaml", "onsa check data=annotations.json --json"],
+    run,
+};
+
+fn run(invocation: &Invocation) -> Result<ExitCode, Failure> {
+    let mut args = CheckArgs::default();
+    invocation.each(|name, text| args.set(name, text))?;
+    let settings = args.fill();
+    if settings.data.as_os_str().is_empty() {
+        return Err(Failure::usage("`data` is missing").hint("give it as data=my-data/data.yaml"));
+    }
+    let load = LoadOptions { single_cls: settings.single_cls, ..LoadOptions::default() };
+    let options = CheckOptions { load, near: settings.near };
+    let audit = watched(|report| audit::check(&settings.data, &options, report));
+    if invocation.json {
+        output::document(&audit);
+    } else {
+        output::line(&describe(&audit));
+    }
+    Ok(if audit.ok { ExitCode::SUCCESS } else { ExitCode::from(FAILED) })
+}
+
+/// Runs the check with a progress bar on stderr.
+fn watched(check: impl FnOnce(onsa_tune::data::index::Report<'_>) -> Audit) -> Audit {
+    let bar = ProgressBar::new(0);
+    let style = ProgressStyle::with_template("{prefix} {bar:24} {pos}/{len}  left {eta}");
+    bar.set_style(style.expect("the template is a constant and valid"));
+    let decoding = AtomicBool::new(false);
+    let report = |progress: Progress| {
+        if progress.stage == Stage::Decode && !decoding.swap(true, Ordering::Relaxed) {
+            bar.reset();
+        }
+        bar.set_prefix(match progress.stage {
+            Stage::Scan => "reading",
+            Stage::Decode => "decoding",
+        });
+        bar.set_length(progress.total as u64);
+        bar.set_position(progress.done as u64);
+    };
+    let audit = check(&report);
+    bar.finish_and_clear();
+    audit
+}
+
+/// One line a fault, as compilers write them, then the figures.
+fn describe(audit: &Audit) -> String {
+    let mut lines: Vec<String> = audit.faults.iter().map(fault_line).collect();
+    for split in &audit.splits {
+        lines.push(format!(
+            "{}: {} images ({} without a box), {} boxes",
+            serde_json::to_value(split.split)
+                .map_or(String::new(), |name| name.as_str().unwrap_or("").to_owned()),
+            split.images,
+            split.backgrounds,
+            split.boxes
+        ));
+    }
+    for (name, boxes) in audit.classes.iter().zip(&audit.boxes_per_class) {
+        lines.push(format!("class {name}: {boxes} boxes"));
+    }
+    let errors = audit.faults.iter().filter(|fault| fault.is_error()).count();
+    let counted = |count: usize, what: &str| format!("{count} {what}{}", if count == 1 { "" } else { "s" });
+    lines.push(format!(
+        "{} and {}",
+        counted(errors, "error"),
+        counted(audit.faults.len() - errors, "warning")
+    ));
+    lines.join("\n")
+}
+
+fn fault_line(fault: &Fault) -> String {
+    let line = fault.line.map_or(String::new(), |line| format!(":{line}"));
+    let grave = if fault.is_error() { "error" } else { "warning" };
+    format!("{}{line}: {grave}: {}", fault.path.display(), fault.message)
+}

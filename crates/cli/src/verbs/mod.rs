@@ -1,0 +1,84 @@
+//! The verbs, one file each.
+pub mod bench;
+pub mod check;
+pub mod demo;
+pub mod doctor;
+pub mod inspect;
+pub mod predict;
+pub mod resume;
+pub mod train;
+pub mod val;
+
+use std::process::ExitCode;
+
+use onsa_tune::train::recipe::table::{Argument, nearest};
+
+use crate::arguments::Invocation;
+use crate::failure::Failure;
+
+/// One verb: what its help says and what runs.
+pub struct Verb {
+    /// As typed.
+    pub name: &'static str,
+    /// One line.
+    pub about: &'static str,
+    /// The argument without a name.
+    pub positional: Option<Positional>,
+    /// Its arguments, in tables that follow one another in the help.
+    pub tables: &'static [&'static [Argument]],
+    /// True for names outside the tables that the verb itself judges.
+    pub also_known: fn(&str) -> bool,
+    /// Command lines.
+    pub examples: &'static [&'static str],
+    /// Does the work.
+    pub run: fn(&Invocation) -> Result<ExitCode, Failure>,
+}
+
+/// An argument without a name.
+pub struct Positional {
+    /// As the help calls it.
+    pub name: &'static str,
+    /// One sentence.
+    pub help: &'static str,
+}
+
+impl Verb {
+    /// Every argument, in the help's order.
+    pub fn arguments(&self) -> impl Iterator<Item = &'static Argument> {
+        self.tables.iter().flat_map(|table| table.iter())
+    }
+}
+
+/// For a verb that knows its tables and nothing more.
+pub fn nothing_more(_: &str) -> bool {
+    false
+}
+
+/// Every verb, in the help's order.
+pub const VERBS: &[Verb] = &[
+    train::VERB,
+    resume::VERB,
+    val::VERB,
+    predict::VERB,
+    inspect::VERB,
+    check::VERB,
+    bench::VERB,
+    demo::VERB,
+    doctor::VERB,
+];
+
+/// The verb of that name.
+///
+/// # Errors
+/// There is none; the hint names the nearest.
+pub fn find(name: &str) -> Result<&'static Verb, Failure> {
+    if let Some(verb) = VERBS.iter().find(|verb| verb.name == name) {
+        return Ok(verb);
+    }
+    let names = VERBS.iter().map(|verb| verb.name);
+    let hint = match nearest(name, names.clone()) {
+        Some(near) => format!("did you mean `onsa {near}`?"),
+        None => format!("the verbs are {}", names.collect::<Vec<_>>().join(", ")),
+    };
+    Err(Failure::usage(format!("there is no verb `{name}`")).hint(hint))
+}

@@ -1,0 +1,192 @@
+//! `onsa val`: a model's figures on a data set.
+use std::path::{Path, PathBuf};
+use std::process::ExitCode;
+use std::sync::Arc;
+use std::sync::atomic::Ordering;
+
+use onsa_tune::data::cache::{CachePolicy, ImageCache};
+use onsa_tune::data::dataset::Split;
+use onsa_tune::data::index::{self, LoadOptions};
+use onsa_tune::data::val_loader::ValConfig;
+use onsa_tune::engine::{self, Inference};
+use onsa_tune::evaluate::DetectMetrics;
+use onsa_tune::evaluate::plots::{metric_plots, write_plot};
+use onsa_tune::evaluate::validate::{ValidateOptions, validate};
+use onsa_tune::models::open;
+use onsa_tune::train::recipe::run_dir;
+use onsa_tune::train::recipe::table::{self, ArgumentError, any};
+use onsa_tune::train::start::decoder;
+
+use super::{Verb, nothing_more};
+use crate::arguments::Invocation;
+use crate::failure::Failure;
+use crate::progress::Counting;
+use crate::{output, signals};
+
+onsa_tune::arguments! {
+    /// The arguments of `val` that a person gave.
+    ValArgs,
+    /// The arguments of `val`.
+    ValArguments {
+        "Validate" {
+            /// The model: a checkpoint file or a registered name. Required.
+            model: String = String::new(), any;
+            /// The data set: a data.yaml, or a COCO or VOC folder. Required.
+            data: PathBuf = PathBuf::new(), any;
+            /// Which part of the data set: train, val or test.
+            split: String = "val".to_owned(), any;
+            /// The long side of the network's input, in pixels.
+            imgsz: u32 = 640, table::image_size;
+            /// Images in a batch.
+            batch: u32 = 16, table::at_least_one;
+            /// Batches of similar aspect ratios instead of squares.
+            rect: bool = true, any;
+            /// Treat every object as of one class.
+            single_cls: bool = false, any;
+            /// Compute threads; by default all that the machine has.
+            threads: Option<u32> = None, table::at_least_one_or_none;
+            /// Threads that load.
+            workers: u32 = 8, any;
+            /// Draw the curves.
+            plots: bool = true, any;
+            /// The folder in which results are collected.
+            project: PathBuf = PathBuf::from("runs/detect"), any;
+            /// The results' name: their folder inside the project, numbered if taken.
+            name: String = "val".to_owned(), any;
+            /// Write into the folder even if it exists.
+            exist_ok: bool = false, any;
+        }
+    }
+}
+
+/// The verb.
+pub const VERB: Verb = Verb {
+    name: "val",
+    about: "Measure a model on a data set",
+    positional: None,
+    tables: &[ValArgs::TABLE],
+    also_known: nothing_more,
+    examples: &["onsa val model=runs/detect/train/weights/best.safetensors data=crops/data.yaml"],
+    run,
+};
+
+fn run(invocation: &Invocation) -> Result<ExitCode, Failure> {
+    let mut args = ValArgs::default();
+    invocation.each(|name, text| args.set(name, text))?;
+    let o = args.fill();
+    if o.model.is_empty() {
+        return Err(ArgumentError::Missing { name: "model", example: "model=yolo11n.pt" }.into());
+    }
+    if o.data.as_os_str().is_empty() {
+        return Err(ArgumentError::Missing { name: "data", example: "data=my-data/data.yaml" }.into());
+    }
+    let Some(split) = Split::ALL.into_iter().find(|split| split.name() == o.split) else {
+        return Err(Failure::usage(format!("split={} is not one of train, val, test", o.split)));
+    };
+    let stop = signals::stop_flag()?;
+    let loaded = index::load(&o.data, &LoadOptions { single_cls: o.single_cls, ..LoadOptions::default() })
+        .map_err(|e| Failure::from_error(&e))?;
+    for fault in loaded.faults.iter().filter(|f| f.is_error()) {
+        output::warning(&format!("{fault} (not counted)"));
+    }
+    let items = loaded.dataset.split(split).to_vec();
+    let source = open::find(&o.model, &open::default_folders(), true)?;
+    let side = o.imgsz as usize;
+    let opened = open::open(&source, None, [side, side], true, 0)?;
+    let classes = &loaded.dataset.classes;
+    // Labels name classes by number: the model must know them by the same numbers.
+    let same = |i: usize, name: &String| {
+        opened.names.get(i).is_some_and(|own| own.trim().eq_ignore_ascii_case(name.trim()))
+    };
+    if !o.single_cls && !classes.iter().enumerate().all(|(i, name)| same(i, name)) {
+        return Err(Failure::failed(format!(
+            "the model's classes ({}) are not the data set's ({})",
+            abridged(&opened.names),
+            abridged(classes)
+        ))
+        .hint(
+            "validate with the data set that the model was trained for, or fine-tune it on this one first",
+        ));
+    }
+    let pool = engine::threads(o.threads).map_err(|e| Failure::from_error(&e))?;
+    let mut network = Inference::new(&opened.model, opened.params.clone(), pool);
+    let cache = Arc::new(ImageCache::new(items, o.imgsz, CachePolicy::None, decoder()));
+    let cores = std::thread::available_parallelism().map_or(1, usize::from);
+    let loader = ValConfig {
+        imgsz: o.imgsz,
+        batch: o.batch as usize,
+        rect: o.rect,
+        single_cls: o.single_cls,
+        workers: (o.workers as usize).min(cores),
+        ..ValConfig::default()
+    };
+    let mut counting = Counting::new("validating");
+    let result = validate(
+        &mut network,
+        &cache,
+        &opened.names,
+        &ValidateOptions { loader, keep: false },
+        None,
+        |done, all| {
+            counting.at(done, all);
+            !stop.load(Ordering::Relaxed)
+        },
+    );
+    counting.finish();
+    let metrics = result.map_err(|e| Failure::from_error(&e))?.metrics;
+    if stop.load(Ordering::Relaxed) {
+        return Err(Failure::failed("stopped before all images were seen"));
+    }
+    let folder = if o.plots {
+        let folder = run_dir::claim(&o.project, &o.name, o.exist_ok)?;
+        for (name, drawing) in metric_plots(&metrics, &opened.names) {
+            write_plot(&folder, name, &drawing).map_err(|e| Failure::from_error(&e))?;
+        }
+        Some(folder)
+    } else {
+        None
+    };
+    if invocation.json {
+        output::document(&metrics.without_curves());
+    } else {
+        table_of(&metrics, folder.as_deref());
+    }
+    Ok(ExitCode::SUCCESS)
+}
+
+fn abridged(names: &[String]) -> String {
+    const SHOWN: usize = 5;
+    let shown = names.iter().take(SHOWN).cloned().collect::<Vec<_>>().join(", ");
+    if names.len() > SHOWN { format!("{shown}, … {} in all", names.len()) } else { shown }
+}
+
+fn table_of(metrics: &DetectMetrics, folder: Option<&Path>) {
+    output::line(&format!(
+        "{:<20} {:>7} {:>7} {:>9} {:>7} {:>7} {:>9}",
+        "class", "images", "boxes", "precision", "recall", "mAP50", "mAP50-95"
+    ));
+    let row = |name: &str, images: u64, boxes: u64, figures: [f64; 4]| {
+        let [p, r, ap50, ap] = figures;
+        output::line(&format!("{name:<20} {images:>7} {boxes:>7} {p:>9.3} {r:>7.3} {ap50:>7.3} {ap:>9.3}"));
+    };
+    row(
+        "all",
+        metrics.images,
+        metrics.boxes,
+        [metrics.precision, metrics.recall, metrics.map50, metrics.map50_95],
+    );
+    if metrics.per_class.len() > 1 {
+        for c in &metrics.per_class {
+            row(&c.name, c.images, c.boxes, [c.precision, c.recall, c.ap50, c.ap]);
+        }
+    }
+    if let Some(folder) = folder {
+        output::line(&format!("plots  {}", folder.display()));
+    }
+}
+
+impl From<open::OpenError> for Failure {
+    fn from(error: open::OpenError) -> Failure {
+        Failure { hint: error.hint(), ..Failure::from_error(&error) }
+    }
+}
