@@ -3,7 +3,8 @@
 use std::path::{Path, PathBuf};
 use std::sync::Arc;
 
-use image::imageops::FilterType;
+use fast_image_resize::images::ImageRef;
+use fast_image_resize::{FilterType, PixelType, ResizeAlg, ResizeOptions, Resizer};
 
 use crate::boxes::Detection;
 use crate::data::letterbox::Letterbox;
@@ -102,16 +103,22 @@ pub fn preprocess(image: &Rgb8, imgsz: usize, fit: Fit, reduction: Reduction) ->
         Fit::Tight => Letterbox::tight(size, imgsz, STRIDE),
         Fit::Square => Letterbox::fit(size, (imgsz, imgsz), true),
     };
-    let reduced = (reduction == Reduction::Antialiased).then(|| {
-        let full = image::RgbImage::from_raw(image.width as u32, image.height as u32, image.data.clone())
-            .expect("an Rgb8 holds width * height * 3 bytes");
-        let (width, height) = (letterbox.inner_width, letterbox.inner_height);
-        let small = image::imageops::resize(&full, width as u32, height as u32, FilterType::Triangle);
-        Rgb8 { width, height, data: small.into_raw() }
-    });
+    let inner = (letterbox.inner_width, letterbox.inner_height);
+    let reduced = (reduction == Reduction::Antialiased).then(|| average(image, inner));
     let canvas = letterbox.apply(reduced.as_ref().unwrap_or(image));
     let input = canvas.data.iter().map(|&v| f32::from(v) / 255.0).collect();
     (letterbox, input)
+}
+
+/// The image at another size, each new pixel the weighted mean of all that it covers.
+fn average(image: &Rgb8, (width, height): (usize, usize)) -> Rgb8 {
+    let rgb = PixelType::U8x3;
+    let source = ImageRef::new(image.width as u32, image.height as u32, &image.data, rgb)
+        .expect("an Rgb8 holds width * height * 3 bytes");
+    let mut small = fast_image_resize::images::Image::new(width as u32, height as u32, rgb);
+    let options = ResizeOptions::new().resize_alg(ResizeAlg::Convolution(FilterType::Bilinear));
+    Resizer::new().resize(&source, &mut small, &options).expect("both images are RGB with pixels");
+    Rgb8 { width, height, data: small.into_vec() }
 }
 
 /// Runs the network on one image file.

@@ -1,116 +1,18 @@
 //! The zoo's outputs against the reference's (fixtures/models/*_tiny.*, made by fixtures/export_models.py), on the CPU.
 
-#![allow(clippy::unwrap_used)]
+#![allow(clippy::unwrap_used, reason = "a test may panic")]
 
 use std::sync::Arc;
 
 use onsa_compute::{Executor, Mode, Params, Plan, Trainable};
 use onsa_tune::models::norm::{NormStatistics, calibrate};
-use onsa_tune::models::{Architecture, ClassMap, Family, Model, TensorInfo, WeightSource, identify, load};
-use safetensors::{Dtype, SafeTensors};
-use serde_json::Value as Json;
+use onsa_tune::models::{Architecture, Model, TensorInfo, WeightSource, identify, load};
+
+mod support;
+use support::{FAMILIES, Fixture, Tensors, largest_difference, threads, to_nhwc};
 
 /// Largest difference of an output: the reference computed in float64.
 const TOLERANCE: f32 = 1e-4;
-
-const FAMILIES: [Family; 3] = Family::ALL;
-
-/// Tensors with values, as a checkpoint has them.
-struct Tensors(Vec<(TensorInfo, Vec<f32>)>);
-
-impl WeightSource for Tensors {
-    fn tensors(&self) -> Vec<TensorInfo> {
-        self.0.iter().map(|(info, _)| info.clone()).collect()
-    }
-
-    fn read(&self, index: usize) -> Result<Vec<f32>, String> {
-        Ok(self.0[index].1.clone())
-    }
-}
-
-impl Tensors {
-    fn read_file(name: &str) -> Tensors {
-        let bytes = std::fs::read(path(name)).unwrap();
-        let file = SafeTensors::deserialize(&bytes).unwrap();
-        let all = file.iter().filter(|(_, view)| matches!(view.dtype(), Dtype::F32 | Dtype::F16));
-        Tensors(
-            all.map(|(name, view)| {
-                let values = match view.dtype() {
-                    Dtype::F32 => view.data().as_chunks().0.iter().map(|&b| f32::from_le_bytes(b)).collect(),
-                    _ => view
-                        .data()
-                        .as_chunks()
-                        .0
-                        .iter()
-                        .map(|&b| half::f16::from_le_bytes(b).to_f32())
-                        .collect(),
-                };
-                (TensorInfo { name: name.to_owned(), shape: view.shape().to_vec() }, values)
-            })
-            .collect(),
-        )
-    }
-
-    fn get(&self, name: &str) -> &(TensorInfo, Vec<f32>) {
-        self.0
-            .iter()
-            .find(|(info, _)| info.name == name)
-            .unwrap_or_else(|| panic!("the fixture has no {name}"))
-    }
-}
-
-/// One family's tiny model: description, weights, pictures, outputs.
-struct Fixture {
-    json: Json,
-    weights: Tensors,
-    values: Tensors,
-}
-
-impl Fixture {
-    fn read(family: Family) -> Fixture {
-        let name = format!("{}n_tiny", family.name());
-        Fixture {
-            json: serde_json::from_str(&std::fs::read_to_string(path(&format!("{name}.json"))).unwrap())
-                .unwrap(),
-            weights: Tensors::read_file(&format!("{name}.weights.safetensors")),
-            values: Tensors::read_file(&format!("{name}.safetensors")),
-        }
-    }
-
-    fn architecture(&self) -> Architecture {
-        identify::identify(Some(&self.json["yaml"]), &self.weights.tensors()).unwrap()
-    }
-
-    fn model(&self) -> Model {
-        let size = |key: &str| self.json[key].as_u64().unwrap() as usize;
-        Model::build(&self.architecture(), [2, size("height"), size("width")]).unwrap()
-    }
-
-    fn classes(&self) -> ClassMap {
-        ClassMap::identity(self.json["nc"].as_u64().unwrap() as usize)
-    }
-
-    /// `[n, h, w, 3]`.
-    fn images(&self) -> Vec<f32> {
-        let (info, values) = self.values.get("images");
-        to_nhwc(&info.shape, values)
-    }
-}
-
-fn path(name: &str) -> String {
-    format!("{}/../../fixtures/models/{name}", env!("CARGO_MANIFEST_DIR"))
-}
-
-fn to_nhwc(nchw: &[usize], values: &[f32]) -> Vec<f32> {
-    let [n, c, h, w] = nchw[..] else { panic!("{nchw:?} is no feature map") };
-    let mut out = Vec::with_capacity(values.len());
-    for i in 0..n {
-        for place in 0..h * w {
-            out.extend((0..c).map(|channel| values[(i * c + channel) * h * w + place]));
-        }
-    }
-    out
-}
 
 /// Runs one forward pass and gives the executor back for what it knows.
 fn forward(model: &Model, params: &Params, mode: Mode, images: &[f32]) -> (Executor, Vec<Vec<f32>>) {
@@ -118,19 +20,12 @@ fn forward(model: &Model, params: &Params, mode: Mode, images: &[f32]) -> (Execu
         Mode::Training => Trainable::all(&model.graph),
         _ => Trainable::nothing(&model.graph),
     };
-    let pool = Arc::new(rayon::ThreadPoolBuilder::new().num_threads(2).build().unwrap());
-    let mut executor = Executor::new(Arc::new(Plan::new(&model.graph, mode, &trainable)), pool);
+    let mut executor = Executor::new(Arc::new(Plan::new(&model.graph, mode, &trainable)), threads(2));
     executor.prepare(params);
     executor.input_mut(0).copy_from_slice(images);
     executor.forward();
     let outputs = (0..model.levels.len()).map(|level| executor.output(level).to_vec()).collect();
     (executor, outputs)
-}
-
-fn largest_difference(a: &[f32], b: &[f32]) -> f32 {
-    assert_eq!(a.len(), b.len());
-    // A NaN must not hide behind `max`.
-    a.iter().zip(b).map(|(a, b)| (a - b).abs()).fold(0.0, |m, d| if d > m || d.is_nan() { d } else { m })
 }
 
 fn assert_outputs(fixture: &Fixture, mode: &str, outputs: &[Vec<f32>]) {

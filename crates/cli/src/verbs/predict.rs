@@ -34,8 +34,9 @@ onsa_tune::arguments! {
             /// Pad to a square (true) or as little as the stride allows (false); by default square for ONNX files, as in the
             /// runtime that they are exported for.
             square: Option<bool> = None, any;
-            /// Average all covered pixels when an image is made smaller, rather than sample it as training and validation do.
-            antialias: bool = false, any;
+            /// Average all covered pixels when an image is made smaller (true), or sample it as training and validation do
+            /// (false); by default averaged for ONNX files.
+            antialias: Option<bool> = None, any;
             /// Least confidence.
             conf: f64 = 0.25, table::unit;
             /// Of two boxes that overlap by more than this, the less confident goes.
@@ -90,7 +91,7 @@ fn run(invocation: &Invocation) -> Result<ExitCode, Failure> {
     let mut network = Inference::new(&opened.model, opened.params.clone(), pool);
     let is_onnx = opened.weights.as_ref().is_some_and(|w| w.is_onnx);
     let fit = if o.square.unwrap_or(is_onnx) { Fit::Square } else { Fit::Tight };
-    let reduction = if o.antialias { Reduction::Antialiased } else { Reduction::Linear };
+    let reduction = if o.antialias.unwrap_or(is_onnx) { Reduction::Antialiased } else { Reduction::Linear };
     let options = Postprocess {
         conf: o.conf as f32,
         iou: o.iou as f32,
