@@ -5,6 +5,7 @@
 //! steps on a device. The crate knows nothing of vision: images, boxes and losses are its caller's.
 
 pub mod cpu;
+pub mod cuda;
 pub mod graph;
 pub mod plan;
 
