@@ -9,9 +9,9 @@ use onsa_tune::data::dataset::Split;
 use onsa_tune::data::index::{self, LoadOptions};
 use onsa_tune::data::val_loader::ValConfig;
 use onsa_tune::engine::{self, Inference};
-use onsa_tune::evaluate::DetectMetrics;
 use onsa_tune::evaluate::plots::{metric_plots, write_plot};
 use onsa_tune::evaluate::validate::{ValidateOptions, validate};
+use onsa_tune::evaluate::{DetectMetrics, Postprocess};
 use onsa_tune::models::open;
 use onsa_tune::train::recipe::run_dir;
 use onsa_tune::train::recipe::table::{self, ArgumentError, any};
@@ -41,6 +41,12 @@ onsa_tune::arguments! {
             batch: u32 = 16, table::at_least_one;
             /// Batches of similar aspect ratios instead of squares.
             rect: bool = true, any;
+            /// Least confidence of the detections that are counted.
+            conf: f64 = 0.001, table::unit;
+            /// Of two boxes of a class that overlap by more than this, the less confident goes.
+            iou: f64 = 0.7, table::unit;
+            /// Most boxes an image.
+            max_det: u32 = 300, table::at_least_one;
             /// Treat every object as of one class.
             single_cls: bool = false, any;
             /// Compute threads; by default all that the machine has.
@@ -120,12 +126,18 @@ fn run(invocation: &Invocation) -> Result<ExitCode, Failure> {
         workers: (o.workers as usize).min(cores),
         ..ValConfig::default()
     };
+    let postprocess = Postprocess {
+        conf: o.conf as f32,
+        iou: o.iou as f32,
+        max_det: o.max_det as usize,
+        ..Postprocess::validation()
+    };
     let mut counting = Counting::new("validating");
     let result = validate(
         &mut network,
         &cache,
         &opened.names,
-        &ValidateOptions { loader, keep: false },
+        &ValidateOptions { loader, postprocess, keep: false },
         None,
         |done, all| {
             counting.at(done, all);

@@ -80,4 +80,16 @@ impl Dataset {
             Split::Test => &mut self.test,
         }
     }
+
+    /// Training boxes of each of `classes` classes.
+    pub fn class_counts(&self, classes: usize) -> Vec<usize> {
+        let mut counts = vec![0; classes];
+        for label in self.train.iter().flat_map(|item| &item.labels) {
+            // Under single_cls there is one class, whatever the labels say.
+            if let Some(count) = counts.get_mut(label.class as usize) {
+                *count += 1;
+            }
+        }
+        counts
+    }
 }

@@ -1,6 +1,5 @@
 //! Forward and backward passes of training batches.
 
-use std::collections::HashMap;
 use std::sync::Arc;
 
 use onsa_compute::{Executor, Mode, Params, Plan, Trainable};
@@ -9,17 +8,23 @@ use crate::data::batch::Batch;
 use crate::models::{Model, ModelError};
 use crate::train::loss::{DetectLoss, LossConfig, LossError, LossItems};
 
-/// Training passes of one model: a plan for each size of batch (the last of an epoch may be smaller).
+/// Sizes of batch whose plans are kept: each has an arena of its own. A set has at most two (the last batch of an epoch may
+/// be smaller); with batches of many shapes a plan is made anew when its turn comes, which costs less than the memory.
+const KEPT: usize = 2;
+
+/// Training passes of one model: a plan for each size of batch.
 pub struct TrainStep {
     model: Model,
     trainable: Trainable,
     pool: Arc<rayon::ThreadPool>,
     loss: DetectLoss,
-    runs: HashMap<[usize; 3], SizedRun>,
+    /// Most recently used last.
+    runs: Vec<SizedRun>,
 }
 
 /// The passes of one size of batch.
 struct SizedRun {
+    size: [usize; 3],
     /// Height and width of each feature level, finest first.
     levels: Vec<(usize, usize)>,
     executor: Executor,
@@ -44,7 +49,7 @@ impl TrainStep {
         loss: LossConfig,
         pool: Arc<rayon::ThreadPool>,
     ) -> TrainStep {
-        TrainStep { model: model.clone(), trainable, pool, loss: DetectLoss::new(loss), runs: HashMap::new() }
+        TrainStep { model: model.clone(), trainable, pool, loss: DetectLoss::new(loss), runs: Vec::new() }
     }
 
     /// Forward, loss and backward. `grads` (in the layout of the parameters) receives the gradient of the loss times the
@@ -60,14 +65,21 @@ impl TrainStep {
         grads: &mut [f32],
     ) -> Result<LossItems, StepError> {
         let size = [batch.n, batch.h, batch.w];
-        if !self.runs.contains_key(&size) {
-            let model = self.model.resized(size)?;
-            let plan = Plan::new(&model.graph, Mode::Training, &self.trainable);
-            let levels = model.levels.iter().map(|l| (l.height, l.width)).collect();
-            let executor = Executor::new(Arc::new(plan), Arc::clone(&self.pool));
-            self.runs.insert(size, SizedRun { levels, executor });
-        }
-        let SizedRun { levels, executor } = self.runs.get_mut(&size).expect("inserted above");
+        let run = match self.runs.iter().position(|run| run.size == size) {
+            Some(at) => self.runs.remove(at),
+            None => {
+                let model = self.model.resized(size)?;
+                if self.runs.len() == KEPT {
+                    self.runs.remove(0);
+                }
+                let plan = Plan::new(&model.graph, Mode::Training, &self.trainable);
+                let levels = model.levels.iter().map(|l| (l.height, l.width)).collect();
+                let executor = Executor::new(Arc::new(plan), Arc::clone(&self.pool));
+                SizedRun { size, levels, executor }
+            }
+        };
+        self.runs.push(run);
+        let SizedRun { levels, executor, .. } = self.runs.last_mut().expect("just pushed");
         executor.prepare(params);
         executor.input_mut(0).copy_from_slice(&batch.images);
         executor.forward();
@@ -83,11 +95,11 @@ impl TrainStep {
 
     /// Bytes of the largest arena made so far.
     pub fn arena_bytes(&self) -> usize {
-        self.runs.values().map(|run| run.executor.plan().arena_bytes()).max().unwrap_or(0)
+        self.runs.iter().map(|run| run.executor.plan().arena_bytes()).max().unwrap_or(0)
     }
 
     /// The executor of the largest batch, for its profile.
     pub fn largest_executor(&mut self) -> Option<&mut Executor> {
-        self.runs.values_mut().map(|run| &mut run.executor).max_by_key(|run| run.plan().arena_len)
+        self.runs.iter_mut().map(|run| &mut run.executor).max_by_key(|run| run.plan().arena_len)
     }
 }

@@ -11,11 +11,13 @@ use crate::engine::Inference;
 use crate::models::ModelError;
 use crate::train::loss::{DetectLoss, LossError};
 
-/// What validation does beside counting.
-#[derive(Clone, Debug, Default)]
+/// How validation goes.
+#[derive(Clone, Debug)]
 pub struct ValidateOptions {
     /// Batches and sizes.
     pub loader: ValConfig,
+    /// From raw output to detections.
+    pub postprocess: Postprocess,
     /// Keep every image's detections and score.
     pub keep: bool,
 }
@@ -77,7 +79,6 @@ pub fn validate(
     let mut losses = [0.0; 3];
     let mut loader = ValLoader::new(Arc::clone(cache), options.loader.clone())?;
     let batches = loader.batches();
-    let postprocess = Postprocess::validation();
     let mut done = 0;
     while let Some(next) = loader.next() {
         let val = next?;
@@ -92,7 +93,7 @@ pub fn validate(
             }
         }
         let head = maps.head()?;
-        let found = pool.install(|| detections(&head, &postprocess))?;
+        let found = pool.install(|| detections(&head, &options.postprocess))?;
         for (mut detections, placed) in found.into_iter().zip(&val.placed) {
             for detection in &mut detections {
                 detection.bbox = placed.to_image(&detection.bbox);

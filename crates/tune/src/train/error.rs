@@ -18,7 +18,7 @@ use crate::models::open::OpenError;
 #[derive(Debug, thiserror::Error)]
 #[allow(missing_docs)]
 pub enum TrainError {
-    #[error("{}: the data set has {count} errors:\n  {}{}", data.display(), first.join("\n  "), if *count > first.len() { "\n  …" } else { "" })]
+    #[error("{}: the data set has {count} error{}:\n  {}{}", data.display(), if *count == 1 { "" } else { "s" }, first.join("\n  "), if *count > first.len() { "\n  …" } else { "" })]
     FaultyData { data: PathBuf, count: usize, first: Vec<String> },
     #[error("{}: there are no {split} images", data.display())]
     EmptySplit { data: PathBuf, split: &'static str },

@@ -70,7 +70,7 @@ crate::arguments! {
             /// The last N epochs run without mosaic, mixup, cutmix and copy-paste; 0 never turns them off.
             close_mosaic: u32 = 10, any;
             /// Range of random input sizes, as a fraction of imgsz.
-            multi_scale: f64 = 0.0, table::unit;
+            multi_scale: f64 = 0.0, table::below_one;
         }
         "Optimiser" {
             /// The optimiser; auto chooses it, its rate and its momentum.
@@ -100,7 +100,7 @@ crate::arguments! {
             /// Gain of the distribution focal loss.
             dfl: f64 = 1.5, table::not_negative;
             /// Weigh classes by their rarity, to this power; 0 weighs all alike.
-            cls_pw: f64 = 0.0, table::not_negative;
+            cls_pw: f64 = 0.0, table::unit;
             /// Dropout before a classifier's last layer.
             dropout: f64 = 0.0, table::below_one;
         }
@@ -285,26 +285,13 @@ impl TrainArgs {
 impl Recipe {
     /// Values that parse but would have no effect in this version.
     fn refuse_what_has_no_effect(&self) -> Result<(), ArgumentError> {
-        let cases: [(&str, bool, String, &str); 7] = [
+        let cases: [(&str, bool, String, &str); 4] = [
             (
                 "batch",
                 self.batch == -1,
                 "-1".into(),
                 "fitting the batch to the memory needs a GPU; give a number",
             ),
-            (
-                "multi_scale",
-                self.multi_scale > 0.0,
-                self.multi_scale.to_string(),
-                "the input's size is fixed",
-            ),
-            (
-                "rect",
-                self.rect,
-                "true".into(),
-                "training batches are square; validation batches are rectangular",
-            ),
-            ("cls_pw", self.cls_pw > 0.0, self.cls_pw.to_string(), "all classes weigh the same"),
             ("dropout", self.dropout > 0.0, self.dropout.to_string(), "detection models have no dropout"),
             (
                 "copy_paste",

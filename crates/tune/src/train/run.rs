@@ -12,7 +12,7 @@ use super::ema::Ema;
 use super::error::TrainError;
 use super::files;
 use super::finish::{self, FinishInput};
-use super::loss::{DetectLoss, Gains, LossConfig};
+use super::loss::{DetectLoss, Gains, LossConfig, class_weights};
 use super::observer::{EpochEnd, Observer, RunStart, Step};
 use super::optimiser::{Group, Kind, Matrix, Optimiser, ParamSlot};
 use super::recipe::Recipe;
@@ -25,8 +25,8 @@ use crate::data::loader::{LoaderConfig, TrainLoader};
 use crate::data::val_loader::ValConfig;
 use crate::durable;
 use crate::engine::{self, Inference, StepError, TrainStep};
-use crate::evaluate::DetectMetrics;
 use crate::evaluate::validate::{ValidateOptions, Validation, validate};
+use crate::evaluate::{DetectMetrics, Postprocess};
 use crate::models::Model;
 
 /// Norm above which gradients are scaled down.
@@ -196,7 +196,14 @@ impl<'a> Run<'a> {
             nbs: recipe.nbs as usize,
         });
         let gains = Gains { box_: recipe.r#box as f32, cls: recipe.cls as f32, dfl: recipe.dfl as f32 };
-        let loss = LossConfig { gains, ..LossConfig::new(prepared.opened.names.len()) };
+        let classes = prepared.opened.names.len();
+        let class_weights = class_weights(&prepared.dataset.class_counts(classes), recipe.cls_pw);
+        if recipe.cls_pw > 0.0 {
+            let weights = prepared.opened.names.iter().zip(&class_weights);
+            let listed: Vec<String> = weights.map(|(name, weight)| format!("{name} {weight:.3}")).collect();
+            observer.message(&format!("class weights: {}", listed.join(", ")));
+        }
+        let loss = LossConfig { gains, class_weights, ..LossConfig::new(classes) };
         let trainable = onsa_compute::Trainable {
             params: prepared.trainable.params.clone(),
             frozen_norms: prepared.trainable.frozen_norms.iter().cloned().collect(),
@@ -310,6 +317,8 @@ impl<'a> Run<'a> {
             close_mosaic: r.close_mosaic,
             epochs: r.epochs,
             single_cls: r.single_cls,
+            rect: r.rect,
+            multi_scale: r.multi_scale,
             ..LoaderConfig::default()
         }
     }
@@ -531,7 +540,7 @@ impl<'a> Run<'a> {
             single_cls: recipe.single_cls,
             ..ValConfig::default()
         };
-        let options = ValidateOptions { loader, keep };
+        let options = ValidateOptions { loader, postprocess: Postprocess::validation(), keep };
         let names = &self.prepared.opened.names;
         let progress = |done, all| {
             observer.validating(done, all);

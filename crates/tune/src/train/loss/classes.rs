@@ -1,7 +1,7 @@
 //! Binary cross-entropy of all class logits against 0, the target of every background anchor.
 //!
 //! A foreground anchor's one positive target is put in afterwards: with target s the loss of logit x is
-//! softplus(x) - s x, and its derivative sigmoid(x) - s.
+//! softplus(x) - s x, and its derivative sigmoid(x) - s; both times the class's weight.
 
 use super::math;
 
@@ -29,6 +29,8 @@ pub(super) struct Pass<'a> {
     pub channels: usize,
     /// Multiplies the gradient.
     pub scale: f32,
+    /// What each class's loss and gradient are multiplied by.
+    pub weights: &'a [f32],
     /// Scratch memory.
     pub sums: &'a mut Vec<f32>,
 }
@@ -47,7 +49,7 @@ impl pulp::NullaryFnOnce for Pass<'_> {
     // over rows, one accumulator for each class. All is inlined into one copy per instruction set.
     #[inline(always)]
     fn call(self) -> ClassSums {
-        let Self { maps, mut grads, box_channels, channels, scale, sums } = self;
+        let Self { maps, mut grads, box_channels, channels, scale, weights, sums } = self;
         let mut out = ClassSums { loss: 0.0, finite_boxes: true };
         for (index, rows) in maps.chunks(ROWS * channels).enumerate() {
             sums.clear();
@@ -60,9 +62,10 @@ impl pulp::NullaryFnOnce for Pass<'_> {
                 if let Some(grad) = grads.as_mut().and_then(Iterator::next) {
                     let (grad_boxes, grad_classes) = grad.split_at_mut(box_channels);
                     grad_boxes.fill(0.0);
-                    for ((&x, g), sum) in classes.iter().zip(grad_classes).zip(sums.iter_mut()) {
+                    let gradients = grad_classes.iter_mut().zip(weights);
+                    for ((&x, (g, &weight)), sum) in classes.iter().zip(gradients).zip(sums.iter_mut()) {
                         let (s, l) = math::sigmoid_softplus(x);
-                        *g = s * scale;
+                        *g = s * scale * weight;
                         // The last term is 0, or not a number where the logit is not finite.
                         *sum += l + x * 0.0;
                     }
@@ -72,7 +75,7 @@ impl pulp::NullaryFnOnce for Pass<'_> {
                     }
                 }
             }
-            out.loss += sums.iter().map(|&v| f64::from(v)).sum::<f64>();
+            out.loss += sums.iter().zip(weights).map(|(&v, &weight)| f64::from(v * weight)).sum::<f64>();
         }
         out
     }
@@ -97,7 +100,8 @@ mod tests {
         channels: usize,
         scale: f32,
     ) -> ClassSums {
-        Pass { maps, grads, box_channels, channels, scale, sums: &mut vec![7.0; 3] }.run()
+        let weights = vec![1.0; channels - box_channels];
+        Pass { maps, grads, box_channels, channels, scale, weights: &weights, sums: &mut vec![7.0; 3] }.run()
     }
 
     #[test]

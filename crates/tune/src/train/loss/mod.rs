@@ -8,6 +8,7 @@
 
 mod boxes;
 pub(crate) mod ciou;
+mod class_weights;
 mod classes;
 pub(crate) mod math;
 
@@ -16,6 +17,7 @@ use rayon::prelude::*;
 use super::assign::{Assigner, Foreground, Grid, ImageMaps, TalConfig, Truth};
 
 pub use crate::data::batch::Target;
+pub use class_weights::class_weights;
 
 /// What each loss term is multiplied by.
 #[derive(Clone, Copy, Debug, PartialEq)]
@@ -45,6 +47,8 @@ pub struct LossConfig {
     pub strides: Vec<usize>,
     /// Weights of the terms.
     pub gains: Gains,
+    /// What each class's cross-entropy is multiplied by: `nc` numbers.
+    pub class_weights: Vec<f32>,
     /// Settings of the assignment.
     pub tal: TalConfig,
 }
@@ -52,7 +56,14 @@ pub struct LossConfig {
 impl LossConfig {
     /// The default recipe for `nc` classes: 16 bins, strides 8, 16 and 32.
     pub fn new(nc: usize) -> Self {
-        Self { nc, reg_max: 16, strides: vec![8, 16, 32], gains: Gains::default(), tal: TalConfig::default() }
+        Self {
+            nc,
+            reg_max: 16,
+            strides: vec![8, 16, 32],
+            gains: Gains::default(),
+            class_weights: vec![1.0; nc],
+            tal: TalConfig::default(),
+        }
     }
 }
 
@@ -379,6 +390,7 @@ impl ImageState {
             box_channels,
             channels,
             scale: scales.cls as f32,
+            weights: &config.class_weights,
             sums: &mut self.class_sums,
         }
         .run();
@@ -398,9 +410,10 @@ impl ImageState {
             let score = f64::from(f.score);
 
             let at = box_channels + truth.class;
-            self.cls -= score * f64::from(row[at]);
+            let weighted = score * f64::from(config.class_weights[truth.class]);
+            self.cls -= weighted * f64::from(row[at]);
             if let Some(grad) = grad.as_deref_mut() {
-                grad[at] -= (score * scales.cls) as f32;
+                grad[at] -= (weighted * scales.cls) as f32;
             }
             let b = truth.bbox;
             let target = [b.x1, b.y1, b.x2, b.y2].map(|v| f64::from(v) / stride);

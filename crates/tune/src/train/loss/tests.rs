@@ -9,7 +9,7 @@ const NC: usize = 3;
 const N: usize = 2;
 
 fn config() -> LossConfig {
-    LossConfig { strides: vec![8, 16], ..LossConfig::new(NC) }
+    LossConfig { strides: vec![8, 16], class_weights: vec![0.5, 2.0, 1.25], ..LossConfig::new(NC) }
 }
 
 fn target(image: u32, class: u32, cx: f32, cy: f32, w: f32, h: f32) -> Target {
@@ -72,7 +72,7 @@ fn total(loss: &DetectLoss, maps: &[Vec<f64>], base: &[Vec<f64>]) -> f64 {
                         (Some(f), Some(truth)) if truth.class == c => f64::from(f.score),
                         _ => 0.0,
                     };
-                    cls += x.exp().ln_1p() - t * x;
+                    cls += f64::from(loss.config.class_weights[c]) * (x.exp().ln_1p() - t * x);
                 }
                 let (Some(f), Some(truth)) = (mine, truth) else { continue };
                 let stride = [8.0, 16.0][level];

@@ -140,9 +140,7 @@ fn values_outside_their_range_are_refused_with_the_range() {
 
 #[test]
 fn what_has_no_effect_is_refused_not_ignored() {
-    for (name, value) in
-        [("batch", "-1"), ("rect", "true"), ("multi_scale", "0.5"), ("device", "0"), ("cls_pw", "1")]
-    {
+    for (name, value) in [("batch", "-1"), ("device", "0"), ("dropout", "0.5"), ("copy_paste", "0.5")] {
         let error = args(&[(name, value)]).resolve().unwrap_err();
         assert!(matches!(&error, ArgumentError::NotHonoured { name: n, .. } if n == name), "{error}");
     }
