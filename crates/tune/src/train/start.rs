@@ -23,7 +23,7 @@ use crate::models::open::{self, Opened, Source};
 use crate::models::{Freeze, Trainable};
 
 /// Images over which folded norms are calibrated, at most.
-const CALIBRATION_IMAGES: usize = 64;
+const CALIBRATION_IMAGES: usize = 16;
 /// Faulty files that are named in the log.
 const NAMED_FAULTS: usize = 10;
 
