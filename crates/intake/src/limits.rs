@@ -25,6 +25,32 @@ pub const COCO_FILE_BYTES: u64 = 1 << 30;
 /// Largest list of image paths, in bytes.
 pub const LIST_FILE_BYTES: u64 = 256 << 20;
 
+// ---- archives -------------------------------------------------------------------------------------------------------
+
+/// Files and folders of an archive: a data set of 100,000 images with as many label files has 200,000.
+pub const ARCHIVE_ENTRIES: u64 = 300_000;
+
+/// Bytes of one unpacked file: the largest that another reader here takes is a COCO file of 1 GiB.
+pub const ARCHIVE_FILE_BYTES: u64 = 1 << 30;
+
+/// Bytes of all unpacked files.
+pub const ARCHIVE_TOTAL_BYTES: u64 = 64 << 30;
+
+/// Bytes unpacked for each byte of the archive. Pictures shrink little, labels about tenfold; Deflate can do 1,032.
+pub const ARCHIVE_RATIO: u64 = 100;
+
+/// Bytes that may be unpacked whatever the ratio.
+pub const ARCHIVE_RATIO_SLACK: u64 = 16 << 20;
+
+/// Bytes of a file's name with its folders.
+pub const ARCHIVE_NAME_BYTES: usize = 1_024;
+
+/// Bytes of one part of a name; usual file systems take no more.
+pub const ARCHIVE_COMPONENT_BYTES: usize = 255;
+
+/// Folders within one another.
+pub const ARCHIVE_DEPTH: usize = 32;
+
 // ---- checkpoints ----------------------------------------------------------------------------------------------------
 
 /// Largest model file, bytes. The largest detection checkpoint in use is under 1 GiB.

@@ -30,6 +30,7 @@ pub use safetensors::{write_safetensors, write_safetensors_to};
 pub use tensor::{Dtype, Tensor};
 
 use crate::limits::MAX_CHECKPOINT_BYTES;
+use crate::zip_directory::DirectoryHeaders;
 
 /// Container of a checkpoint.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -165,29 +166,23 @@ struct Scan {
 
 /// One pass over the file, in constant memory; looks for directory headers where `zip`.
 fn scan(reader: &mut impl Read, zip: bool) -> Result<Scan, CheckpointError> {
-    const HEADER: &[u8; 4] = b"PK\x01\x02";
-    let (mut digest, mut length, mut directory_entries) = (Sha256::new(), 0, 0);
-    // The last three bytes of a block stay in front of the next.
+    let (mut digest, mut length, mut headers) = (Sha256::new(), 0, DirectoryHeaders::default());
     let mut block = vec![0; 1 << 18];
-    let mut kept = 0;
     loop {
-        let n = match reader.read(&mut block[kept..]) {
+        let n = match reader.read(&mut block) {
             Ok(0) => break,
             Ok(n) => n,
             Err(e) if e.kind() == std::io::ErrorKind::Interrupted => continue,
             Err(e) => return Err(e.into()),
         };
-        digest.update(&block[kept..kept + n]);
+        digest.update(&block[..n]);
         length += n as u64;
-        let end = kept + n;
         if zip {
-            directory_entries += memchr::memmem::find_iter(&block[..end], HEADER).count() as u64;
+            headers.take(&block[..n]);
         }
-        kept = end.min(3);
-        block.copy_within(end - kept..end, 0);
     }
     let sha256 = digest.finalize().iter().map(|b| format!("{b:02x}")).collect();
-    Ok(Scan { length, sha256, directory_entries })
+    Ok(Scan { length, sha256, directory_entries: headers.count() })
 }
 
 fn detect(head: &[u8], length: u64) -> Result<Format, CheckpointError> {

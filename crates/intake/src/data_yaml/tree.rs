@@ -3,7 +3,7 @@
 
 use super::Problem;
 use crate::limits::DATA_YAML_DEPTH;
-use saphyr_parser::{Event, Parser, ScalarStyle};
+use saphyr_parser::{Event, Parser, ScalarStyle, Tag};
 use std::collections::HashSet;
 
 pub(super) struct Node {
@@ -37,6 +37,13 @@ pub(super) fn parse(text: &str) -> Result<Node, Fault> {
         })?;
         let line = span.start.line();
         let unwanted = |what| Err((Some(line), Problem::Unwanted(what)));
+        if let Event::Scalar(.., Some(tag))
+        | Event::SequenceStart(.., Some(tag))
+        | Event::MappingStart(.., Some(tag)) = &event
+            && !is_plain(tag)
+        {
+            return unwanted("a tag (!name) of another program is not read: leave it out");
+        }
         let done = match event {
             Event::Alias(_) => return unwanted("an alias (*name) is not read: write the value out"),
             Event::DocumentStart(_) if root.is_some() => {
@@ -96,4 +103,10 @@ pub(super) fn parse(text: &str) -> Result<Node, Fault> {
         }
     }
     Ok(root.unwrap_or(Node { line: 1, value: Value::Null }))
+}
+
+/// A tag of YAML's own, such as `!!str`, or the lone `!`.
+fn is_plain(tag: &Tag) -> bool {
+    let plain = ["str", "int", "float", "bool", "null", "seq", "map"].contains(&tag.suffix.as_str());
+    tag.is_yaml_core_schema() && plain || tag.handle.is_empty() && tag.suffix == "!"
 }

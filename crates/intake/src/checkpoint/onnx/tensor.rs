@@ -36,6 +36,7 @@ pub fn head<'a>(message: &'a [u8], name: &str) -> Result<Option<Head<'a>>, Check
     let bad = |reason: &str| CheckpointError::bad(name, reason);
     let (mut dtype, mut shape, mut raw) = (0, Vec::new(), None);
     let (mut external, mut location) = (false, String::new());
+    let mut typed = false;
     for field in fields(message) {
         match field? {
             (1, dims) => dims.ints(|d| {
@@ -53,6 +54,7 @@ pub fn head<'a>(message: &'a [u8], name: &str) -> Result<Option<Head<'a>>, Check
                 location.push_str(&external_location(value.bytes()?)?);
             }
             (14, value) => external |= value.int()? != 0,
+            (4 | 5 | 7 | 10 | 11, value) => typed |= !matches!(value, Field::Bytes([])),
             _ => {}
         }
     }
@@ -89,6 +91,9 @@ pub fn head<'a>(message: &'a [u8], name: &str) -> Result<Option<Head<'a>>, Check
             head.bytes(),
             raw.len()
         )));
+    }
+    if raw.is_some() && typed {
+        return Err(bad("its data stands in two fields"));
     }
     // Each element in a typed field takes a byte at least.
     if raw.is_none() && head.count > message.len() {
