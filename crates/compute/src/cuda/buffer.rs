@@ -89,9 +89,26 @@ impl<T: Plain> DeviceBuffer<T> {
     /// If the lengths differ.
     pub fn upload(&mut self, values: &[T]) -> Result<(), CudaError> {
         assert_eq!(values.len(), self.len, "upload takes as many elements as the buffer has");
+        self.upload_from(0, values)
+    }
+
+    /// The same, to elements from `start` on.
+    ///
+    /// # Errors
+    /// The driver fails.
+    ///
+    /// # Panics
+    /// If the buffer has not as many.
+    pub fn upload_from(&mut self, start: usize, values: &[T]) -> Result<(), CudaError> {
+        assert!(start + values.len() <= self.len, "the buffer ends before");
+        if values.is_empty() {
+            return Ok(());
+        }
         let stream = self.device.stream();
-        // SAFETY: the lengths are equal; the wait keeps `values` until it is read.
-        unsafe { result::memcpy_htod_async(self.pointer, values, stream.raw()) }.calling("cuMemcpyHtoD")?;
+        self.device.bind()?;
+        let to = self.address_of(start);
+        // SAFETY: the range lies in the buffer; the wait keeps `values` until it is read.
+        unsafe { result::memcpy_htod_async(to, values, stream.raw()) }.calling("cuMemcpyHtoD")?;
         stream.synchronize()
     }
 

@@ -147,10 +147,10 @@ unsafe fn cubin(program: sys::nvrtcProgram) -> Result<Vec<u8>, String> {
 
 /// Compiles every source; gives each one's name and result. For tests on machines without a GPU.
 pub fn compile_all(
-    sources: &'static [Source],
+    sources: impl IntoIterator<Item = &'static Source>,
     arch: Arch,
 ) -> Vec<(&'static str, Result<Compiled, CudaError>)> {
-    sources.iter().map(|source| (source.name, compile(source, arch))).collect()
+    sources.into_iter().map(|source| (source.name, compile(source, arch))).collect()
 }
 
 /// As [`compile`], from the cache where it holds the source.

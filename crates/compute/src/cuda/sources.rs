@@ -12,9 +12,33 @@ pub struct Source {
 /// What every source may include as `"common.cuh"`: bfloat16, vectors, reductions in a block.
 pub const COMMON: &str = include_str!("kernels/common.cuh");
 
-/// Every source of this crate.
-pub const SOURCES: &[Source] = &[ELEMENTWISE];
+macro_rules! sources {
+    ($($(#[$doc:meta])* $constant:ident = $name:literal;)*) => {
+        $(
+            $(#[$doc])*
+            pub(crate) static $constant: Source =
+                Source { name: $name, text: include_str!(concat!("kernels/", $name, ".cu")) };
+        )*
+        /// Every source of this crate.
+        pub static SOURCES: &[&Source] = &[$(&$constant),*];
+    };
+}
 
-/// Copies, sums, activations.
-pub(crate) const ELEMENTWISE: Source =
-    Source { name: "elementwise", text: include_str!("kernels/elementwise.cu") };
+sources! {
+    /// Dense convolutions and their input's gradients on the tensor cores.
+    CONV = "conv";
+    /// Their weights' gradients.
+    WEIGHT_GRAD = "weight_grad";
+    /// Both for any type, shape and alignment.
+    SIMPLE = "simple";
+    /// Depthwise convolutions.
+    DEPTHWISE = "depthwise";
+    /// Batched matrix products and softmax: attention.
+    MATMUL = "matmul";
+    /// Batch norm, and sums over pixels.
+    NORM = "norm";
+    /// Copies, sums, activations, pooling.
+    ELEMENTWISE = "elementwise";
+    /// Parameters to the kernels' layouts.
+    PREPARE = "prepare";
+}

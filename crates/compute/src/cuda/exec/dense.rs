@@ -1,0 +1,384 @@
+//! Dense convolutions: which kernel, with which grid.
+
+use crate::graph::Activation;
+use crate::plan::ConvInfo;
+
+use super::super::sources::{CONV, SIMPLE, WEIGHT_GRAD};
+use super::super::{CudaError, Precision, Stream, Tensor};
+use super::executor::Executor;
+use super::layout::{SPLIT_FLOATS, classes, pixels_of};
+use super::structures::{ConvClass, ConvProblem, MAX_CLASSES, NormFinish, WeightGradProblem, WeightTap};
+
+/// Pixels of a split at least.
+const MIN_SPLIT: usize = 256;
+/// Splits at most.
+const MAX_SPLITS: usize = 512;
+
+/// A convolution's products: forward, and where the plan asks for it the gradient of its input.
+pub(super) struct DenseConv {
+    pub forward: ConvProblem,
+    pub data_grad: Option<ConvProblem>,
+}
+
+/// What a convolution adds to its sums.
+pub(super) struct Behind<'a> {
+    /// Address of a bias, or 0.
+    pub bias: u64,
+    pub activation: Activation,
+    pub residual: Option<Tensor>,
+    /// Where the batch statistics of the result go.
+    pub stats: Option<&'a NormFinish>,
+    pub add: bool,
+}
+
+/// A kernel of conv.cu.
+#[derive(Clone, Copy)]
+struct Tile {
+    rows: usize,
+    columns: usize,
+    vector: usize,
+    threads: u32,
+    stages: usize,
+}
+
+const fn tile(rows: usize, columns: usize, vector: usize, threads: u32, stages: usize) -> Tile {
+    Tile { rows, columns, vector, threads, stages }
+}
+
+impl Tile {
+    fn shared(self) -> u32 {
+        (self.stages * (self.rows + self.columns) * 64 + self.rows * 16) as u32
+    }
+
+    fn name(self) -> String {
+        format!("conv_{}_{}_{}", self.rows, self.columns, self.vector)
+    }
+}
+
+impl DenseConv {
+    /// Takes places for the packed weights from `weights`.
+    pub fn new(info: &ConvInfo, weights: &mut usize) -> DenseConv {
+        let g = &info.geometry;
+        let ([_, h, w, c], [_, oh, ow, out]) = (info.input, info.output);
+        let mut take = |rows: usize, inner: usize| {
+            let padded = inner.next_multiple_of(8);
+            let at = *weights;
+            *weights += rows * padded;
+            (at as i32, padded as i32)
+        };
+        let inner = g.kernel.0 * g.kernel.1 * c;
+        let (at, padded) = take(out, inner);
+        let mut forward = ConvProblem {
+            h: h as i32,
+            width: w as i32,
+            cin: c as i32,
+            oh: oh as i32,
+            ow: ow as i32,
+            out: out as i32,
+            stride_y: g.stride.0 as i32,
+            stride_x: g.stride.1 as i32,
+            step_y: 1,
+            step_x: 1,
+            total: pixels_of(info.output) as i32,
+            ..ConvProblem::default()
+        };
+        forward.classes[0] = ConvClass {
+            taps_y: g.kernel.0 as i32,
+            taps_x: g.kernel.1 as i32,
+            base_y: -(g.pad[0] as i32),
+            base_x: -(g.pad[1] as i32),
+            grid_h: oh as i32,
+            grid_w: ow as i32,
+            weights: at,
+            inner: inner as i32,
+            padded,
+            pixels: pixels_of(info.output) as i32,
+            ..ConvClass::default()
+        };
+        let data_grad = info.data_grad.then(|| {
+            let mut grad = ConvProblem {
+                h: oh as i32,
+                width: ow as i32,
+                cin: out as i32,
+                oh: h as i32,
+                ow: w as i32,
+                out: c as i32,
+                stride_y: 1,
+                stride_x: 1,
+                step_y: g.stride.0 as i32,
+                step_x: g.stride.1 as i32,
+                total: pixels_of(info.input) as i32,
+                ..ConvProblem::default()
+            };
+            for py in 0..g.stride.0 {
+                for px in 0..g.stride.1 {
+                    let (y, x) = (
+                        Phase::new(py, g.kernel.0, g.stride.0, g.pad[0], h),
+                        Phase::new(px, g.kernel.1, g.stride.1, g.pad[1], w),
+                    );
+                    let inner = y.taps * x.taps * out;
+                    let (at, padded) = take(c, inner);
+                    grad.classes[py * g.stride.1 + px] = ConvClass {
+                        taps_y: y.taps as i32,
+                        taps_x: x.taps.max(1) as i32,
+                        base_y: y.base,
+                        base_x: x.base,
+                        grid_h: y.grid as i32,
+                        grid_w: x.grid as i32,
+                        phase_y: py as i32,
+                        phase_x: px as i32,
+                        weights: at,
+                        inner: inner as i32,
+                        padded,
+                        pixels: (info.input[0] * y.grid * x.grid) as i32,
+                    };
+                }
+            }
+            grad
+        });
+        DenseConv { forward, data_grad }
+    }
+
+    /// Appends the packing of each tap of the weight at `from` in the parameters.
+    pub fn taps(
+        &self,
+        info: &ConvInfo,
+        from: usize,
+        scale: Option<usize>,
+        taps: &mut Vec<WeightTap>,
+        tiles: &mut usize,
+    ) {
+        let g = &info.geometry;
+        let (c, out) = (info.input[3], info.output[3]);
+        let forward = &self.forward.classes[0];
+        for (ky, kx) in (0..g.kernel.0).flat_map(|ky| (0..g.kernel.1).map(move |kx| (ky, kx))) {
+            let tap = ky * g.kernel.1 + kx;
+            let (backward, backward_pitch) = self.data_grad.as_ref().map_or((-1, 0), |grad| {
+                let y = Phase::of_tap(ky, g.kernel.0, g.stride.0, g.pad[0]);
+                let x = Phase::of_tap(kx, g.kernel.1, g.stride.1, g.pad[1]);
+                let class = &grad.classes[y.0 * g.stride.1 + x.0];
+                (class.weights + ((y.1 as i32 * class.taps_x) + x.1 as i32) * out as i32, class.padded)
+            });
+            taps.push(WeightTap {
+                from: (from + tap * c * out) as i32,
+                inputs: c as i32,
+                out: out as i32,
+                scale: scale.map_or(-1, |at| at as i32),
+                forward: forward.weights + (tap * c) as i32,
+                forward_pitch: forward.padded,
+                backward,
+                backward_pitch,
+                first_tile: *tiles as i32,
+            });
+            *tiles += c.div_ceil(32) * out.div_ceil(32);
+        }
+    }
+}
+
+/// One axis of a class of the data gradient: input positions `step * i + phase`. They see the taps `first + step * j`, and
+/// tap number `t` in falling order at output position `i + base + t`.
+struct Phase {
+    taps: usize,
+    base: i32,
+    grid: usize,
+}
+
+impl Phase {
+    fn new(phase: usize, kernel: usize, step: usize, pad: usize, size: usize) -> Phase {
+        let first = (phase + pad) % step;
+        let taps = if first < kernel { (kernel - 1 - first) / step + 1 } else { 0 };
+        let base = ((phase + pad - first) / step) as i32 - taps as i32 + 1;
+        Phase { taps, base, grid: size.saturating_sub(phase).div_ceil(step) }
+    }
+
+    /// Of a tap: the phase that sees it, and its number there.
+    fn of_tap(k: usize, kernel: usize, step: usize, pad: usize) -> (usize, usize) {
+        let first = k % step;
+        let phase = (first + step * pad - pad) % step;
+        let taps = (kernel - 1 - first) / step + 1;
+        (phase, taps - 1 - k / step)
+    }
+}
+
+/// Floats of partial results that a weight gradient of `len` elements over `pixels` may need.
+pub(super) fn split_floats(len: usize, pixels: usize) -> usize {
+    let most = pixels.div_ceil(MIN_SPLIT).min(MAX_SPLITS);
+    len * most.min(SPLIT_FLOATS / len).max(1)
+}
+
+fn choose_tile(pixels: usize, out: usize, vector: usize, processors: usize) -> Tile {
+    const WIDE: Tile = tile(128, 128, 8, 256, 3);
+    match vector {
+        8 if out <= 16 => tile(128, 16, 8, 128, 4),
+        8 if out <= 32 && pixels / 128 >= 2 * processors => tile(128, 32, 8, 128, 4),
+        8 if out <= 32 => tile(64, 32, 8, 128, 4),
+        8 if out.is_multiple_of(128) && pixels.div_ceil(128) * (out / 128) >= 2 * processors => WIDE,
+        8 if pixels.div_ceil(128) * out.div_ceil(64) >= processors => tile(128, 64, 8, 128, 4),
+        8 => tile(64, 64, 8, 128, 4),
+        4 if out <= 32 => tile(128, 32, 4, 128, 4),
+        4 => tile(128, 64, 4, 128, 4),
+        _ if out <= 16 => tile(128, 16, 1, 128, 4),
+        _ => tile(128, 64, 1, 128, 4),
+    }
+}
+
+impl Executor {
+    /// y (+)= act(conv(x) + bias) + residual, for one of a convolution's problems.
+    pub(super) fn dense(
+        &self,
+        stream: &Stream,
+        problem: &ConvProblem,
+        count: usize,
+        x: Tensor,
+        y: Tensor,
+        behind: &Behind,
+    ) -> Result<(), CudaError> {
+        let p = ConvProblem {
+            x: x.address,
+            w: self.weights.address(),
+            y: y.address,
+            bias: behind.bias,
+            residual: behind.residual.map_or(0, |r| r.address),
+            xs: x.pixel_stride as i32,
+            ys: y.pixel_stride as i32,
+            rs: behind.residual.map_or(0, |r| r.pixel_stride as i32),
+            activation: behind.activation as i32,
+            add: i32::from(behind.add),
+            ..*problem
+        };
+        let most = p.classes[..count].iter().map(|class| class.pixels as usize).max().unwrap_or(0);
+        let out = p.out as usize;
+        if self.precision == Precision::Float32 {
+            let kernel = self.kernels.get(&SIMPLE, "simple_conv_float")?;
+            let grid = [most.div_ceil(64) as u32, out.div_ceil(64) as u32, count as u32];
+            // SAFETY: simple.cu's `ConvProblem<float>`; the views lie in the arena, the weights are packed.
+            unsafe { kernel.launch(stream, grid, [256, 1, 1], 0, &[(&p).into()])? };
+            return behind.stats.map_or(Ok(()), |finish| self.norm_stats(stream, y, finish));
+        }
+        let vector = [8, 4].into_iter().find(|&v| x.allows(v)).unwrap_or(1);
+        let processors = self.device.info().processors as usize;
+        let tile = choose_tile(most, out, vector, processors);
+        let kernel = self.kernels.get(&CONV, &tile.name())?;
+        kernel.allow_shared(tile.shared())?;
+        let columns = out.div_ceil(tile.columns);
+        let mut blocks = most.div_ceil(tile.rows);
+        let mut p = p;
+        if let Some(finish) = behind.stats {
+            let resident = kernel.blocks_per_processor(tile.threads, tile.shared())? as usize * processors;
+            blocks = blocks.min((resident / columns).clamp(1, super::layout::MAX_SUM_BLOCKS));
+            p.partials = self.partials.address();
+            p.tickets = self.counters.address();
+            (p.mean, p.var, p.gamma, p.beta) = (finish.mean, finish.var, finish.gamma, finish.beta);
+            (p.affine, p.eps) = (finish.affine, finish.eps);
+        }
+        let grid = [blocks as u32, columns as u32, count as u32];
+        // SAFETY: conv.cu's `ConvProblem`; the views lie in the arena, the weights are packed, `vector` fits x.
+        unsafe { kernel.launch(stream, grid, [tile.threads, 1, 1], tile.shared(), &[(&p).into()]) }
+    }
+
+    /// The weight's gradient, to `out` in the gradients (`[kh][kw][in][out]`).
+    pub(super) fn dense_weight_grad(
+        &self,
+        stream: &Stream,
+        info: &ConvInfo,
+        x: Tensor,
+        dy: Tensor,
+        out: u64,
+    ) -> Result<(), CudaError> {
+        let g = &info.geometry;
+        let ([_, h, w, c], [_, oh, ow, channels]) = (info.input, info.output);
+        let rows = g.kernel.0 * g.kernel.1 * c;
+        let pixels = pixels_of(info.output);
+        let (bm, bn, name, threads, shared) = if self.precision == Precision::Float32 {
+            (64, 64, "simple_weight_grad_float".to_owned(), 256, 0)
+        } else {
+            let (bm, bn, threads, stages, va, vb) = choose_grad_tile(rows, channels, &x, &dy);
+            (bm, bn, format!("weight_grad_{bm}_{bn}_{va}_{vb}"), threads, stages * (bm + bn) * 64)
+        };
+        let source = if self.precision == Precision::Float32 { &SIMPLE } else { &WEIGHT_GRAD };
+        let kernel = self.kernels.get(source, &name)?;
+        kernel.allow_shared(shared as u32)?;
+        let tiles = rows.div_ceil(bm) * channels.div_ceil(bn);
+        let len = rows * channels;
+        let wanted = (3 * self.device.info().processors as usize).div_ceil(tiles);
+        let most = split_floats(len, pixels) / len;
+        let split = pixels.div_ceil(wanted.clamp(1, most)).next_multiple_of(32);
+        let splits = pixels.div_ceil(split);
+        let p = WeightGradProblem {
+            x: x.address,
+            dy: dy.address,
+            partials: if splits == 1 { out } else { self.partials.address() },
+            h: h as i32,
+            width: w as i32,
+            xs: x.pixel_stride as i32,
+            cin: c as i32,
+            oh: oh as i32,
+            ow: ow as i32,
+            ys: dy.pixel_stride as i32,
+            out: channels as i32,
+            taps_x: g.kernel.1 as i32,
+            rows: rows as i32,
+            pad_y: g.pad[0] as i32,
+            pad_x: g.pad[1] as i32,
+            stride_y: g.stride.0 as i32,
+            stride_x: g.stride.1 as i32,
+            pixels: pixels as i32,
+            split: split as i32,
+        };
+        let grid = [rows.div_ceil(bm) as u32, channels.div_ceil(bn) as u32, splits as u32];
+        // SAFETY: `WeightGrad` of the kernel's source; the views lie in the arena; the partial results have room.
+        unsafe { kernel.launch(stream, grid, [threads, 1, 1], shared as u32, &[(&p).into()])? };
+        if splits > 1 { self.reduce_splits(stream, out, splits, len) } else { Ok(()) }
+    }
+
+    /// Adds the partial results `[splits][len]` to `out`.
+    pub(super) fn reduce_splits(
+        &self,
+        stream: &Stream,
+        out: u64,
+        splits: usize,
+        len: usize,
+    ) -> Result<(), CudaError> {
+        let kernel = self.kernels.get(&WEIGHT_GRAD, "reduce_splits")?;
+        let (from, splits, len) = (self.partials.address(), splits as i32, len as i32);
+        let grid = [(len as u32).div_ceil(128), 1, 1];
+        let arguments = [(&from).into(), (&out).into(), (&splits).into(), (&len).into()];
+        // SAFETY: the kernel's arguments; `out` has room for the parameter.
+        unsafe { kernel.launch(stream, grid, [128, 1, 1], 0, &arguments) }
+    }
+}
+
+/// `(rows, columns, threads, stages, vector of x, vector of dy)` of a kernel of weight_grad.cu.
+fn choose_grad_tile(
+    rows: usize,
+    out: usize,
+    x: &Tensor,
+    dy: &Tensor,
+) -> (usize, usize, u32, usize, usize, usize) {
+    if !x.allows(8) {
+        return if dy.allows(8) { (32, 16, 64, 4, 1, 8) } else { (32, 32, 64, 4, 1, 1) };
+    }
+    match [8, 4].into_iter().find(|&v| dy.allows(v)).unwrap_or(1) {
+        8 if out <= 16 => (64, 16, 128, 4, 8, 8),
+        8 if out <= 32 => (64, 32, 128, 4, 8, 8),
+        8 if rows >= 256 && out.is_multiple_of(128) => (128, 128, 256, 3, 8, 8),
+        8 if rows >= 128 => (128, 64, 128, 4, 8, 8),
+        8 => (64, 64, 128, 4, 8, 8),
+        4 => (64, 32, 128, 4, 8, 4),
+        _ => (64, 32, 128, 4, 8, 1),
+    }
+}
+
+/// Whether a convolution's data gradient has not too many classes, and no tensor is too long for 32-bit places.
+pub(super) fn check(info: &ConvInfo, longest: usize) -> Result<(), CudaError> {
+    if info.geometry.groups == 1 && info.data_grad && classes(&info.geometry) > MAX_CLASSES {
+        return Err(CudaError::Unsupported(format!(
+            "a convolution with a step of {:?} that gradients pass",
+            info.geometry.stride
+        )));
+    }
+    if longest > i32::MAX as usize {
+        return Err(CudaError::Unsupported(format!("a tensor of {longest} elements; take a smaller batch=")));
+    }
+    Ok(())
+}

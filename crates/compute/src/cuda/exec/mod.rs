@@ -1,0 +1,14 @@
+//! The executor: a plan's steps as launches.
+
+mod attention;
+mod dense;
+mod depthwise;
+mod elementwise;
+mod executor;
+mod layout;
+mod norms;
+mod profile;
+mod structures;
+
+pub use executor::{Executor, NormStatistics};
+pub use layout::memory_needed;

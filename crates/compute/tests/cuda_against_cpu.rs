@@ -1,0 +1,291 @@
+//! The CUDA executor against the CPU's: outputs, every gradient, running statistics; both precisions, awkward shapes.
+//! Without a GPU these say so and pass; no part of CI has one.
+
+// Its interpreter of graphs serves the test against float64.
+#[allow(dead_code)]
+mod support;
+
+use std::sync::Arc;
+
+use onsa_compute::cuda;
+use onsa_compute::cuda::{CudaError, CudaGraph, Device, DeviceBuffer, Precision};
+use onsa_compute::{Activation, Attention, Conv, Executor, Graph, Mode, Params, Plan, Trainable, Value};
+use support::{random, random_params};
+
+fn device() -> Option<Device> {
+    match Device::count() {
+        Ok(count) if count > 0 => Some(Device::open(0).expect("the GPU can be used")),
+        Ok(_) => None,
+        Err(CudaError::Missing { .. } | CudaError::Driver { .. }) => {
+            eprintln!("skipped: there is no GPU");
+            None
+        }
+        Err(error) => panic!("{error}"),
+    }
+}
+
+fn conv(g: &mut Graph, x: Value, name: &str, out: usize, k: usize, s: usize, bias: bool) -> Value {
+    let (kernel, pad) = ((k, k), [k / 2; 4]);
+    g.conv2d(x, Conv { name: name.into(), out, kernel, stride: (s, s), pad, groups: 1, bias })
+}
+
+fn depthwise(g: &mut Graph, x: Value, name: &str, k: usize, s: usize) -> Value {
+    let c = g.shape(x)[3];
+    let (kernel, pad) = ((k, k), [k / 2; 4]);
+    g.conv2d(x, Conv { name: name.into(), out: c, kernel, stride: (s, s), pad, groups: c, bias: false })
+}
+
+fn block(g: &mut Graph, x: Value, name: &str, out: usize, k: usize, s: usize, a: Activation) -> Value {
+    let z = conv(g, x, name, out, k, s, false);
+    let u = g.batch_norm(z, &format!("{name}.bn"), 1e-3, 0.03);
+    g.activation(u, a)
+}
+
+/// Every operator, with channels `8 * m` and more (or, with `m` 0, numbers that no vector divides).
+fn everything(m: usize) -> Graph {
+    let c = |n: usize| if m == 0 { n + 5 } else { 8 * n * m };
+    let mut g = Graph::new();
+    let x = g.input("x", [2, 24, 20, 3]);
+    let a = block(&mut g, x, "a", c(3), 3, 2, Activation::Silu);
+    let left = g.slice(a, 0..c(1));
+    let right = g.slice(a, c(1)..c(3));
+    let width = c(3) - c(1);
+    let b = block(&mut g, right, "b", width, 3, 1, Activation::Hardswish);
+    let b = g.add(right, b);
+    let c1 = block(&mut g, b, "c", c(2), 1, 1, Activation::Relu);
+    let inner = g.concat(&[b, c1]);
+    let outer = g.concat(&[left, inner, left]);
+    let d = depthwise(&mut g, outer, "d", 5, 1);
+    let d = g.batch_norm(d, "d.bn", 1e-3, 0.03);
+    let pooled = g.max_pool(d, 5, 1, 2);
+    let (key, value) = if m == 0 { (4, 6) } else { (8, 16) };
+    let qkv = conv(&mut g, pooled, "qkv", 2 * (2 * key + value), 1, 1, true);
+    let attended = g.attention(qkv, Attention { heads: 2, key_dim: key, value_dim: value, areas: 2 });
+    let v = g.gather_heads(qkv, 2, 2 * key, value);
+    let pe = depthwise(&mut g, v, "pe", 7, 1);
+    let attended = g.add(attended, pe);
+    let attended = g.scale_channels(attended, "gamma");
+    let up = g.upsample2(attended);
+    let down = depthwise(&mut g, up, "down", 3, 2);
+    let down = g.activation(down, Activation::Relu6);
+    let odd = conv(&mut g, down, "odd", c(2), 3, 2, true);
+    let odd = g.activation(odd, Activation::Sigmoid);
+    let both = g.concat(&[down, attended]);
+    let wide = block(&mut g, both, "wide", c(17), 3, 1, Activation::Identity);
+    let tall = conv(&mut g, wide, "tall", c(4), 2, 2, false);
+    let boxes = conv(&mut g, both, "boxes", 16, 1, 1, true);
+    let classes = conv(&mut g, both, "classes", 4, 1, 1, true);
+    let head = g.concat(&[boxes, classes]);
+    let mean = g.global_avg_pool(both);
+    let mean = g.activation(mean, Activation::Hardsigmoid);
+    let logits = g.linear(mean, "fc", 3, true);
+    g.output("odd", odd);
+    g.output("tall", tall);
+    g.output("head", head);
+    g.output("logits", logits);
+    g
+}
+
+/// Larger tensors: several blocks of sums, splits, tiles of every size.
+fn large() -> Graph {
+    let mut g = Graph::new();
+    let x = g.input("x", [4, 96, 80, 3]);
+    let a = block(&mut g, x, "a", 16, 3, 2, Activation::Silu);
+    let b = block(&mut g, a, "b", 32, 3, 2, Activation::Silu);
+    let c = block(&mut g, b, "c", 64, 1, 1, Activation::Silu);
+    let d = block(&mut g, c, "d", 128, 3, 1, Activation::Silu);
+    let e = block(&mut g, d, "e", 256, 3, 2, Activation::Silu);
+    let f = depthwise(&mut g, e, "f", 3, 1);
+    let f = g.batch_norm(f, "f.bn", 1e-3, 0.03);
+    let f = g.activation(f, Activation::Silu);
+    let qkv = block(&mut g, f, "qkv", 2 * 128, 1, 1, Activation::Identity);
+    let attended = g.attention(qkv, Attention { heads: 2, key_dim: 32, value_dim: 64, areas: 1 });
+    let h = block(&mut g, attended, "h", 84, 1, 1, Activation::Silu);
+    let last = conv(&mut g, h, "last", 20, 1, 1, true);
+    g.output("e", e);
+    g.output("last", last);
+    g
+}
+
+/// ‖got - expected‖ / ‖expected‖.
+fn distance(got: &[f32], expected: &[f32]) -> f64 {
+    assert_eq!(got.len(), expected.len());
+    assert!(got.iter().all(|x| x.is_finite()), "not finite");
+    let norm = |xs: &mut dyn Iterator<Item = f64>| xs.map(|x| x * x).sum::<f64>().sqrt();
+    let off = norm(&mut got.iter().zip(expected).map(|(&g, &e)| f64::from(g) - f64::from(e)));
+    off / norm(&mut expected.iter().map(|&e| f64::from(e))).max(1e-6)
+}
+
+/// What a pass gives: outputs, gradients, parameters (the running statistics have moved).
+struct Passes {
+    outputs: Vec<Vec<f32>>,
+    grads: Vec<f32>,
+    params: Vec<f32>,
+}
+
+fn on_cpu(plan: &Arc<Plan>, params: &Params, input: &[f32], weights: &[Vec<f32>]) -> Passes {
+    let pool = Arc::new(rayon::ThreadPoolBuilder::new().build().expect("threads"));
+    let mut run = Executor::new(Arc::clone(plan), pool);
+    let mut params = params.clone();
+    let mut grads = vec![0.0; params.values.len()];
+    run.prepare(&params);
+    run.input_mut(0).copy_from_slice(input);
+    run.forward();
+    let outputs = (0..plan.outputs.len()).map(|i| run.output(i).to_vec()).collect();
+    if plan.mode == Mode::Training {
+        let (_, outs) = run.outputs_and_grads();
+        outs.into_iter().zip(weights).for_each(|(out, w)| out.copy_from_slice(w));
+        run.backward(&mut grads);
+        run.update_running(&mut params);
+    }
+    Passes { outputs, grads, params: params.values }
+}
+
+fn on_gpu(
+    device: &Device,
+    plan: &Arc<Plan>,
+    params: &Params,
+    input: &[f32],
+    weights: &[Vec<f32>],
+    precision: Precision,
+) -> Passes {
+    let stream = device.stream();
+    let mut run = cuda::Executor::new(device, Arc::clone(plan), precision).expect("an executor");
+    let mut values = DeviceBuffer::from_slice(device, &params.values).expect("memory");
+    let grads = DeviceBuffer::zeros(device, params.values.len()).expect("memory");
+    let training = plan.mode == Mode::Training;
+    let mut pass = |record: bool, last: bool| {
+        let forward = |run: &mut cuda::Executor| {
+            run.prepare(&stream, &values)?;
+            run.forward(&stream)
+        };
+        run.write_input(0, input).expect("the input is taken");
+        if record {
+            let mut graph = CudaGraph::capture(&stream, || forward(&mut run)).expect("a capture");
+            graph.replay().expect("a replay");
+        } else {
+            forward(&mut run).expect("a forward pass");
+        }
+        stream.synchronize().expect("the forward kernels run");
+        let outputs: Vec<Vec<f32>> = plan
+            .outputs
+            .iter()
+            .enumerate()
+            .map(|(i, (_, view))| {
+                let mut values = vec![0.0; view.len()];
+                run.read_output(i, &mut values).expect("the output is read");
+                values
+            })
+            .collect();
+        if training {
+            for (i, w) in weights.iter().enumerate() {
+                run.write_output_grad(i, w).expect("the gradient is taken");
+            }
+            if record {
+                let mut graph =
+                    CudaGraph::capture(&stream, || run.backward(&stream, &grads)).expect("a capture");
+                graph.replay().expect("a replay");
+            } else {
+                run.backward(&stream, &grads).expect("a backward pass");
+            }
+            stream.synchronize().expect("the backward kernels run");
+            if last {
+                run.update_running(&stream, &values, 0).expect("running statistics");
+            }
+        }
+        (outputs, grads.download().expect("gradients"))
+    };
+    // Twice, the second time recorded: the same bytes.
+    let first = pass(false, false);
+    let (outputs, grads) = pass(true, true);
+    assert_eq!(outputs, first.0, "a second pass gives the same outputs");
+    assert_eq!(grads, first.1, "a second pass gives the same gradients");
+    let _ = &mut values;
+    Passes { outputs, grads, params: values.download().expect("parameters") }
+}
+
+/// Eight layers of bfloat16's rounding, 2^-9 each, through smooth functions.
+const SMOOTH: f64 = 4e-2;
+/// The same where rounding makes maxima and kinks fall to the other side, so that gradients go elsewhere.
+const TIES: f64 = 0.15;
+
+/// `rough`: how far bfloat16 may be; float32 may be 2e-5.
+fn check(name: &str, graph: &Graph, mode: Mode, trainable: &Trainable, rough: f64) {
+    let Some(device) = device() else { return };
+    let params = random_params(graph, 7);
+    let shape = graph.shape(graph.inputs()[0].1);
+    let input = random(shape.iter().product(), 99);
+    let weights: Vec<Vec<f32>> = graph
+        .outputs()
+        .iter()
+        .enumerate()
+        .map(|(i, (_, v))| random(graph.shape(*v).iter().product(), i as u64))
+        .collect();
+    let plan = Arc::new(Plan::new(graph, mode, trainable));
+    let expected = on_cpu(&plan, &params, &input, &weights);
+    let mut failures = Vec::new();
+    for precision in [Precision::Float32, Precision::Bf16] {
+        let got = on_gpu(&device, &plan, &params, &input, &weights, precision);
+        let tolerance = if precision == Precision::Float32 { 2e-5 } else { rough };
+        let mut compare = |what: String, got: &[f32], expected: &[f32]| {
+            let off = distance(got, expected);
+            println!("{name} {precision:?} {what}: {off:.2e}");
+            if off > tolerance {
+                failures.push(format!("{precision:?} {what}: {off:.2e}"));
+            }
+        };
+        for (i, (output, _)) in plan.outputs.iter().enumerate() {
+            compare(format!("output {output}"), &got.outputs[i], &expected.outputs[i]);
+        }
+        if mode == Mode::Training {
+            for (i, info) in graph.params().iter().enumerate() {
+                if trainable.params[i] {
+                    let at = info.range();
+                    compare(format!("gradient {}", info.name), &got.grads[at.clone()], &expected.grads[at]);
+                }
+            }
+            compare("parameters".into(), &got.params, &expected.params);
+        }
+    }
+    assert!(failures.is_empty(), "{name}: {failures:#?}");
+}
+
+#[test]
+fn training_with_even_channels() {
+    let g = everything(1);
+    check("even", &g, Mode::Training, &Trainable::all(&g), TIES);
+}
+
+#[test]
+fn training_with_odd_channels() {
+    let g = everything(0);
+    check("odd", &g, Mode::Training, &Trainable::all(&g), TIES);
+}
+
+#[test]
+fn training_of_large_tensors() {
+    let g = large();
+    check("large", &g, Mode::Training, &Trainable::all(&g), SMOOTH);
+}
+
+#[test]
+fn training_with_frozen_norms() {
+    let g = everything(1);
+    let mut trainable = Trainable::all(&g);
+    trainable.frozen_norms.extend(["a.bn", "b.bn", "d.bn"].map(str::to_owned));
+    for name in ["a.weight", "a.bn.weight", "a.bn.bias", "b.bn.weight", "b.bn.bias"] {
+        let at = g.params().iter().position(|p| p.name == name).expect("a parameter of the graph");
+        trainable.params[at] = false;
+    }
+    check("frozen", &g, Mode::Training, &trainable, TIES);
+}
+
+#[test]
+fn inference_with_folded_norms() {
+    for m in [0, 1] {
+        let g = everything(m);
+        check("inference", &g, Mode::Inference, &Trainable::nothing(&g), SMOOTH);
+    }
+    let g = large();
+    check("inference of large tensors", &g, Mode::Inference, &Trainable::nothing(&g), SMOOTH);
+}
