@@ -161,6 +161,29 @@ impl<T: Plain> DeviceBuffer<T> {
             .calling("cuMemcpyHtoD")
     }
 
+    /// As [`DeviceBuffer::upload_async`], of the pinned values from `from` on.
+    ///
+    /// # Errors
+    /// The driver fails.
+    ///
+    /// # Panics
+    /// If one of the buffers has not as many.
+    pub fn upload_part(
+        &mut self,
+        start: usize,
+        values: &PinnedBuffer<T>,
+        from: usize,
+        count: usize,
+        stream: &Stream,
+    ) -> Result<(), CudaError> {
+        assert!(start + count <= self.len && from + count <= values.len(), "the buffers end before");
+        self.device.bind()?;
+        let to = self.address_of(start);
+        // SAFETY: as in `upload_async`.
+        unsafe { result::memcpy_htod_async(to, &values.as_slice()[from..from + count], stream.raw()) }
+            .calling("cuMemcpyHtoD")
+    }
+
     /// Copies elements from `start` on to pinned memory, in the stream's order, without waiting.
     ///
     /// # Errors

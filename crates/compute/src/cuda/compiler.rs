@@ -12,6 +12,10 @@ use sha2::{Digest, Sha256};
 use super::libraries::Library;
 use super::{COMMON, CudaError, Source};
 
+/// The first line of a source whose multiplications and additions are not to be contracted, so that they round as the
+/// processor's.
+const EXACT: &str = "// exact\n";
+
 /// A GPU's compute capability.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
 pub struct Arch {
@@ -91,13 +95,16 @@ pub fn compile(source: &Source, arch: Arch) -> Result<Compiled, CudaError> {
     let text = CString::new(source.text).map_err(|_| failed("the text holds a zero byte".into()))?;
     let name = CString::new(format!("{}.cu", source.name)).map_err(|_| failed("bad name".into()))?;
     let common = CString::new(COMMON).map_err(|_| failed("common.cuh holds a zero byte".into()))?;
-    let options = [
+    let mut options = vec![
         arch.option(),
         "--std=c++17".into(),
         "--extra-device-vectorization".into(),
         "--ptxas-options=-v".into(),
         "--define-macro=ONSA_CUDA".into(),
     ];
+    if source.text.starts_with(EXACT) {
+        options.push("--fmad=false".into());
+    }
     let headers = [common.as_ptr()];
     let names = [c"common.cuh".as_ptr()];
     let mut program: sys::nvrtcProgram = std::ptr::null_mut();
@@ -116,7 +123,10 @@ pub fn compile(source: &Source, arch: Arch) -> Result<Compiled, CudaError> {
     }
     // SAFETY: the program was made above, and is destroyed once, at the end.
     unsafe {
-        let compiled = result::compile_program(program, &options.map(String::into_bytes));
+        let compiled = result::compile_program(
+            program,
+            &options.into_iter().map(String::into_bytes).collect::<Vec<_>>(),
+        );
         let log = result::get_program_log(program).map(|log| text_of(&log)).unwrap_or_default();
         let outcome = match compiled {
             Err(error) => Err(failed(format!("{error}\n{log}"))),

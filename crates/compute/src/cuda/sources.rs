@@ -1,6 +1,7 @@
 //! The kernels' texts.
 
-/// A `.cu` text with kernels declared `extern "C"`. It may include `"common.cuh"`.
+/// A `.cu` text with kernels declared `extern "C"`. It may include `"common.cuh"`. Where its first line is `// exact`,
+/// multiplications and additions are not contracted.
 #[derive(Debug, PartialEq, Eq)]
 pub struct Source {
     /// Its name, one of its kind in the program.

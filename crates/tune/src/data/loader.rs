@@ -224,13 +224,18 @@ impl TrainLoader {
     /// Starts making the batches of `cache`'s items from `start` on. Errors: an argument out of range, no items, or
     /// threads that cannot be started. An image that cannot be read is an error in its batch's place.
     pub fn new(cache: Arc<ImageCache>, config: LoaderConfig, start: Position) -> Result<Self, LoaderError> {
-        config.check(&cache)?;
         let pool = Pool::default();
         let stop = Arc::new(AtomicBool::new(false));
         let ahead = if config.workers == 0 { 0 } else { config.prefetch };
-        let workers = thread_pool(config.workers)?;
-        let mut source = Source::new(cache, config, start, workers, Arc::clone(&pool), Arc::clone(&stop));
-        let per_epoch = source.plan(start.epoch).len() as u32;
+        let workers = config.workers;
+        let mut order = Order::new(cache, config, start)?;
+        let per_epoch = order.plan(start.epoch).len() as u32;
+        let source = Source {
+            order,
+            workers: thread_pool(workers)?,
+            pool: Arc::clone(&pool),
+            stop: Arc::clone(&stop),
+        };
         let batches = Prefetch::new("onsa-loader", ahead, source)
             .map_err(|error| LoaderError::Threads(error.to_string()))?;
         Ok(TrainLoader { batches, pool, stop, per_epoch })
@@ -267,14 +272,11 @@ impl Drop for TrainLoader {
     }
 }
 
-/// Makes the batches, one after the other.
-struct Source {
-    cache: Arc<ImageCache>,
-    config: LoaderConfig,
+/// Which items come together, batch after batch.
+pub(crate) struct Order {
+    pub(crate) cache: Arc<ImageCache>,
+    pub(crate) config: LoaderConfig,
     at: Position,
-    workers: Option<rayon::ThreadPool>,
-    pool: Pool,
-    stop: Arc<AtomicBool>,
     /// The fixed batches of rectangular training.
     rectangular: Option<Vec<PlannedBatch>>,
     /// The epoch that `planned` is for.
@@ -282,24 +284,28 @@ struct Source {
     planned: Vec<PlannedBatch>,
 }
 
-impl Source {
-    fn new(
+impl Order {
+    /// The order of `cache`'s items from `at` on. Errors: an argument out of range, or no items.
+    pub(crate) fn new(
         cache: Arc<ImageCache>,
         config: LoaderConfig,
         at: Position,
-        workers: Option<rayon::ThreadPool>,
-        pool: Pool,
-        stop: Arc<AtomicBool>,
-    ) -> Source {
+    ) -> Result<Order, LoaderError> {
+        config.check(&cache)?;
         let rectangular = config.rect.then(|| {
             let sizes: Vec<(u32, u32)> = cache.items().iter().map(|item| (item.width, item.height)).collect();
             rectangular_batches(&sizes, config.batch, config.imgsz as usize, config.stride as usize, 0.0)
         });
-        Source { cache, config, at, workers, pool, stop, rectangular, epoch: None, planned: Vec::new() }
+        Ok(Order { cache, config, at, rectangular, epoch: None, planned: Vec::new() })
+    }
+
+    /// The batch as it is drawn in its turn, under `multi_scale` at another size.
+    pub(crate) fn size_of(&self, at: Position, planned: &PlannedBatch) -> PlannedBatch {
+        rescaled(planned, self.config.batch_side(at.epoch, at.batch), self.config.stride)
     }
 
     /// The batches of an epoch.
-    fn plan(&mut self, epoch: u32) -> &[PlannedBatch] {
+    pub(crate) fn plan(&mut self, epoch: u32) -> &[PlannedBatch] {
         if self.epoch != Some(epoch) {
             let config = &self.config;
             let share = (config.rank, config.world);
@@ -314,36 +320,70 @@ impl Source {
         }
         &self.planned
     }
+}
 
-    fn make(&self, at: Position) -> Result<Step, LoaderError> {
-        let config = &self.config;
-        let (cache, stop) = (&self.cache, &self.stop);
-        let drawn = &self.planned[at.batch as usize];
-        let augment = config.augment_at(at.epoch);
-        let native = (drawn.width, drawn.height);
-        let plan = rescaled(drawn, config.batch_side(at.epoch, at.batch), config.stride);
-        let items = cache.items().len();
-        let render = |item: usize, out: &mut [u8]| -> Result<Vec<Label>, ImageError> {
-            if stop.load(Ordering::Relaxed) {
-                return Ok(Vec::new());
-            }
-            let params =
-                SampleParams::draw(&augment, config.seed, at.epoch, item, items, config.imgsz as usize);
-            let mut labels = if (plan.width, plan.height) == native {
-                params.render(cache, native, out)?.labels
-            } else {
-                let mut image = Rgb8::filled(native.0, native.1, 0);
-                let sample = params.render(cache, native, &mut image.data)?;
-                out.copy_from_slice(&resize_bilinear(&image, plan.width, plan.height).data);
-                sample.labels
-            };
-            if config.single_cls {
-                labels.iter_mut().for_each(|label| label.class = 0);
-            }
-            Ok(labels)
+impl Iterator for Order {
+    type Item = (Position, PlannedBatch);
+
+    fn next(&mut self) -> Option<Self::Item> {
+        if self.at.batch as usize >= self.plan(self.at.epoch).len() {
+            self.at = Position { epoch: self.at.epoch + 1, batch: 0 };
+        }
+        if self.at.epoch >= self.config.epochs {
+            return None;
+        }
+        let at = self.at;
+        self.at.batch += 1;
+        Some((at, self.plan(at.epoch)[at.batch as usize].clone()))
+    }
+}
+
+/// Makes the batches, one after the other.
+struct Source {
+    order: Order,
+    workers: Option<rayon::ThreadPool>,
+    pool: Pool,
+    stop: Arc<AtomicBool>,
+}
+
+/// Draws a batch on the current rayon pool.
+pub(crate) fn draw(
+    order: &Order,
+    at: Position,
+    drawn: &PlannedBatch,
+    buffers: Buffers,
+    stop: &AtomicBool,
+) -> Result<Batch, LoaderError> {
+    let (config, cache) = (&order.config, &order.cache);
+    let augment = config.augment_at(at.epoch);
+    let native = (drawn.width, drawn.height);
+    let plan = order.size_of(at, drawn);
+    let items = cache.items().len();
+    let render = |item: usize, out: &mut [u8]| -> Result<Vec<Label>, ImageError> {
+        if stop.load(Ordering::Relaxed) {
+            return Ok(Vec::new());
+        }
+        let params = SampleParams::draw(&augment, config.seed, at.epoch, item, items, config.imgsz as usize);
+        let mut labels = if (plan.width, plan.height) == native {
+            params.render(cache, native, out)?.labels
+        } else {
+            let mut image = Rgb8::filled(native.0, native.1, 0);
+            let sample = params.render(cache, native, &mut image.data)?;
+            out.copy_from_slice(&resize_bilinear(&image, plan.width, plan.height).data);
+            sample.labels
         };
+        if config.single_cls {
+            labels.iter_mut().for_each(|label| label.class = 0);
+        }
+        Ok(labels)
+    };
+    Ok(assemble(&plan, buffers, config.floats, render)?)
+}
+
+impl Source {
+    fn make(&self, at: Position, drawn: &PlannedBatch) -> Result<Step, LoaderError> {
         let buffers = take(&self.pool);
-        let fill = || assemble(&plan, buffers, config.floats, render);
+        let fill = || draw(&self.order, at, drawn, buffers, &self.stop);
         let batch = match &self.workers {
             Some(workers) => workers.install(fill),
             None => fill(),
@@ -368,16 +408,11 @@ impl Iterator for Source {
     type Item = Result<Step, LoaderError>;
 
     fn next(&mut self) -> Option<Self::Item> {
-        if self.at.batch as usize >= self.plan(self.at.epoch).len() {
-            self.at = Position { epoch: self.at.epoch + 1, batch: 0 };
-        }
-        if self.at.epoch >= self.config.epochs || self.stop.load(Ordering::Relaxed) {
+        if self.stop.load(Ordering::Relaxed) {
             return None;
         }
-        let at = self.at;
-        self.plan(at.epoch);
-        self.at.batch += 1;
-        Some(self.make(at))
+        let (at, planned) = self.order.next()?;
+        Some(self.make(at, &planned))
     }
 }
 

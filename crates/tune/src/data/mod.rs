@@ -8,12 +8,12 @@ pub mod dataset;
 pub mod index;
 pub mod letterbox;
 pub mod loader;
-mod prefetch;
+pub(crate) mod prefetch;
 pub mod raster;
 pub mod resize;
 pub mod rng;
 #[cfg(test)]
 mod sample;
 #[cfg(test)]
-mod test_items;
+pub(crate) mod test_items;
 pub mod val_loader;

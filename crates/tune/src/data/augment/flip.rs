@@ -8,6 +8,11 @@ pub fn flip_left_right(image: &mut [u8], width: usize, truths: &mut [Truth]) {
         let (pixels, _) = row.as_chunks_mut::<3>();
         pixels.reverse();
     }
+    mirror(width, truths);
+}
+
+/// Where boxes lie once their image of `width` pixels is mirrored left and right.
+pub(crate) fn mirror(width: usize, truths: &mut [Truth]) {
     for truth in truths {
         let b = &mut truth.bbox;
         (b.x1, b.x2) = (width as f32 - b.x2, width as f32 - b.x1);
@@ -22,6 +27,11 @@ pub fn flip_up_down(image: &mut [u8], width: usize, truths: &mut [Truth]) {
     for (a, b) in upper.chunks_exact_mut(stride).zip(lower.rchunks_exact_mut(stride)) {
         a.swap_with_slice(b);
     }
+    overturn(height, truths);
+}
+
+/// Where boxes lie once their image of `height` pixels is turned upside down.
+pub(crate) fn overturn(height: usize, truths: &mut [Truth]) {
     for truth in truths {
         let b = &mut truth.bbox;
         (b.y1, b.y2) = (height as f32 - b.y2, height as f32 - b.y1);

@@ -21,10 +21,10 @@ pub struct HsvGains {
 
 /// What one hue becomes: the sector of the colour circle and the place within it.
 #[derive(Clone, Copy, Default)]
-struct Hue {
+pub(crate) struct Hue {
     /// For R, G and B: which of v, p, q, t the channel takes.
-    order: [u8; 3],
-    fraction: f32,
+    pub(crate) order: [u8; 3],
+    pub(crate) fraction: f32,
 }
 
 /// Per sector of 60 degrees, which of (v, p = lowest, q = falling, t = rising) R, G and B take.
@@ -32,18 +32,19 @@ const SECTORS: [[u8; 3]; 6] = [[0, 3, 1], [2, 0, 1], [1, 0, 3], [1, 2, 0], [3, 1
 
 /// The largest hue index before wrapping, exclusive: (r - g + 4 diff) / diff * 30 reaches 150, the others less; adding
 /// 180 to a negative one stays under 180.
-const HUES: usize = 180;
+pub(crate) const HUES: usize = 180;
 
-struct Tables {
+/// One sample's conversion, value by value.
+pub(crate) struct Tables {
     /// 2^12 * 255 / v, rounded.
-    saturation_of: [i32; 256],
+    pub(crate) saturation_of: [i32; 256],
     /// 2^12 * 30 / diff, rounded.
-    hue_of: [i32; 256],
-    hue: [Hue; HUES],
+    pub(crate) hue_of: [i32; 256],
+    pub(crate) hue: [Hue; HUES],
     /// New saturation, as a fraction of 1.
-    saturation: [f32; 256],
+    pub(crate) saturation: [f32; 256],
     /// New value, as a fraction of 1.
-    value: [f32; 256],
+    pub(crate) value: [f32; 256],
 }
 
 impl HsvGains {
@@ -56,7 +57,7 @@ impl HsvGains {
         }
     }
 
-    fn tables(&self) -> Tables {
+    pub(crate) fn tables(&self) -> Tables {
         let reciprocal = |scale: f64| {
             std::array::from_fn(
                 |i| if i == 0 { 0 } else { (scale * 4096.0 / i as f64).round_ties_even() as i32 },

@@ -29,12 +29,22 @@ impl MixUpParams {
 
     /// Blends `second` into `first` (fractions of a grey level are dropped) and adds its boxes.
     pub fn apply(&self, first: &mut [u8], truths: &mut Vec<Truth>, second: &[u8], second_truths: &[Truth]) {
+        self.blend(first, second);
+        truths.extend_from_slice(second_truths);
+    }
+
+    /// The first sample's share in 2^-16.
+    pub(crate) fn share(&self) -> u32 {
+        (self.ratio.clamp(0.0, 1.0) * 65536.0).round() as u32
+    }
+
+    /// The pixels' part of [`MixUpParams::apply`].
+    pub(crate) fn blend(&self, first: &mut [u8], second: &[u8]) {
         // Sums in units of 2^-16 grey level: at most 255 * 2^16, exact in 32 bits.
-        let share = (self.ratio.clamp(0.0, 1.0) * 65536.0).round() as u32;
+        let share = self.share();
         for (a, &b) in first.iter_mut().zip(second) {
             *a = ((u32::from(*a) * share + u32::from(b) * (65536 - share)) >> 16) as u8;
         }
-        truths.extend_from_slice(second_truths);
     }
 }
 
@@ -96,6 +106,19 @@ impl CutMixParams {
         second_truths: &[Truth],
     ) {
         let height = first.len() / (width * 3);
+        if let Some((area, incoming)) = self.choose((width, height), truths, second_truths) {
+            paste(width, first, second, &area);
+            truths.extend(incoming);
+        }
+    }
+
+    /// The area to paste, in whole pixels, and the boxes that come along; none where nothing is pasted.
+    pub(crate) fn choose(
+        &self,
+        (width, height): (usize, usize),
+        truths: &[Truth],
+        second_truths: &[Truth],
+    ) -> Option<(Xyxy, Vec<Truth>)> {
         let free: Vec<Xyxy> = self
             .areas
             .iter()
@@ -104,7 +127,7 @@ impl CutMixParams {
             .filter(|area| truths.iter().all(|truth| overlap(area, &truth.bbox).area() <= 0.0))
             .collect();
         if free.is_empty() {
-            return;
+            return None;
         }
         let area = free[((self.pick * free.len() as f64) as usize).min(free.len() - 1)];
         let incoming: Vec<Truth> = second_truths
@@ -115,15 +138,16 @@ impl CutMixParams {
                 (share >= CUTMIX_SHARE).then_some(Truth { class: truth.class, bbox })
             })
             .collect();
-        if incoming.is_empty() {
-            return;
-        }
-        let (left, right) = (area.x1 as usize * 3, area.x2 as usize * 3);
-        for y in area.y1 as usize..area.y2 as usize {
-            let row = y * width * 3;
-            first[row + left..row + right].copy_from_slice(&second[row + left..row + right]);
-        }
-        truths.extend(incoming);
+        (!incoming.is_empty()).then_some((area, incoming))
+    }
+}
+
+/// Copies an area of `second` to the same place of `first`.
+pub(crate) fn paste(width: usize, first: &mut [u8], second: &[u8], area: &Xyxy) {
+    let (left, right) = (area.x1 as usize * 3, area.x2 as usize * 3);
+    for y in area.y1 as usize..area.y2 as usize {
+        let row = y * width * 3;
+        first[row + left..row + right].copy_from_slice(&second[row + left..row + right]);
     }
 }
 

@@ -1,15 +1,17 @@
 //! One training sample: all its random numbers as plain data, and how they become pixels and boxes.
 
-use crate::boxes::Label;
+use crate::boxes::{Label, Xyxy};
 use crate::data::cache::{ImageCache, ImageError};
+use crate::data::dataset::Item;
+use crate::data::resize::load_size;
 use crate::data::rng::{Draw, Purpose};
 
-use super::affine::{AffineParams, move_truths};
+use super::affine::{AffineParams, Homography, move_truths};
 use super::config::AugmentConfig;
-use super::flip::{flip_left_right, flip_up_down};
+use super::flip::{flip_left_right, flip_up_down, mirror, overturn};
 use super::hsv::HsvGains;
-use super::mix::{CutMixParams, MixUpParams};
-use super::mosaic::MosaicLayout;
+use super::mix::{CutMixParams, MixUpParams, paste};
+use super::mosaic::{MosaicLayout, Placement};
 use super::truth::{Truth, clip_all};
 use super::warp::{Scene, Tile};
 
@@ -64,53 +66,88 @@ impl ViewParams {
         }
     }
 
-    /// Draws the view into `out` (RGB, `width` * `height` * 3 bytes) and gives its boxes in pixels.
-    fn render(
-        &self,
-        cache: &ImageCache,
-        (width, height): (usize, usize),
-        out: &mut [u8],
-    ) -> Result<Vec<Truth>, ImageError> {
-        let Some(layout) = &self.mosaic else {
-            return self.render_single(cache, (width, height), out);
+    /// Where the view's images lie and where their boxes go. Needs no pixels.
+    fn lay_out(&self, items: &[Item], imgsz: u32, (width, height): (usize, usize)) -> Layout {
+        let size_of = |member: usize| {
+            let (w, h) = load_size(items[member].width, items[member].height, imgsz);
+            (w as usize, h as usize)
         };
-        // A mosaic's output is square: rectangular training has no mosaic.
-        let size = width;
-        let [b, c, d] = layout.partners;
-        let members = [self.item, b, c, d];
-        let mut images = Vec::with_capacity(members.len());
-        for member in members {
-            images.push(cache.get(member)?);
-        }
         let mut truths = Vec::new();
-        let mut tiles = Vec::with_capacity(members.len());
-        for (position, (member, image)) in members.into_iter().zip(&images).enumerate() {
-            let place = layout.place(position, size, image.width, image.height);
-            let (left, top) = (place.left as f32, place.top as f32);
-            let labels = &cache.items()[member].labels;
-            truths.extend(Truth::place(labels, image.width as f32, image.height as f32, left, top));
-            tiles.push(Tile { image, place });
-        }
-        let canvas = (2 * size, 2 * size);
-        clip_all(&mut truths, canvas.0 as f32, canvas.1 as f32);
+        let (members, canvas) = match &self.mosaic {
+            None => {
+                let (w, h) = size_of(self.item);
+                truths = Truth::place(&items[self.item].labels, w as f32, h as f32, 0.0, 0.0);
+                (vec![(self.item, Placement { x1: 0, y1: 0, x2: w, y2: h, left: 0, top: 0 })], (w, h))
+            }
+            Some(layout) => {
+                // A mosaic's output is square: rectangular training has no mosaic.
+                let size = width;
+                let canvas = (2 * size, 2 * size);
+                let [b, c, d] = layout.partners;
+                let mut members = Vec::with_capacity(4);
+                for (position, member) in [self.item, b, c, d].into_iter().enumerate() {
+                    let (w, h) = size_of(member);
+                    let place = layout.place(position, size, w, h);
+                    let (left, top) = (place.left as f32, place.top as f32);
+                    truths.extend(Truth::place(&items[member].labels, w as f32, h as f32, left, top));
+                    members.push((member, place));
+                }
+                clip_all(&mut truths, canvas.0 as f32, canvas.1 as f32);
+                (members, canvas)
+            }
+        };
         let map = self.affine.matrix(canvas, (width, height));
-        Scene { tiles }.warp(&map, width, out);
-        Ok(move_truths(&truths, &map, self.affine.scale, (width, height)))
+        let truths = move_truths(&truths, &map, self.affine.scale, (width, height));
+        Layout { members, map, truths }
     }
+}
 
-    fn render_single(
-        &self,
-        cache: &ImageCache,
-        (width, height): (usize, usize),
-        out: &mut [u8],
-    ) -> Result<Vec<Truth>, ImageError> {
-        let image = cache.get(self.item)?;
-        let labels = &cache.items()[self.item].labels;
-        let truths = Truth::place(labels, image.width as f32, image.height as f32, 0.0, 0.0);
-        let map = self.affine.matrix((image.width, image.height), (width, height));
-        Scene { tiles: vec![Tile::at(&image, 0, 0)] }.warp(&map, width, out);
-        Ok(move_truths(&truths, &map, self.affine.scale, (width, height)))
+/// A view's images on their canvas, its map, and its boxes in pixels of the sample.
+#[derive(Clone, Debug, PartialEq)]
+pub(crate) struct Layout {
+    /// Items and where they lie.
+    pub(crate) members: Vec<(usize, Placement)>,
+    /// From the canvas to the sample.
+    pub(crate) map: Homography,
+    truths: Vec<Truth>,
+}
+
+impl Layout {
+    /// Draws the view into `out` (RGB, rows of `width` pixels).
+    fn draw(&self, cache: &ImageCache, width: usize, out: &mut [u8]) -> Result<(), ImageError> {
+        let mut images = Vec::with_capacity(self.members.len());
+        for (member, _) in &self.members {
+            images.push(cache.get(*member)?);
+        }
+        let tiles =
+            images.iter().zip(&self.members).map(|(image, &(_, place))| Tile { image, place }).collect();
+        Scene { tiles }.warp(&self.map, width, out);
+        Ok(())
     }
+}
+
+impl SamplePlan {
+    /// The items whose pixels are needed.
+    pub(crate) fn items(&self) -> impl Iterator<Item = usize> + '_ {
+        let others =
+            self.mixup.iter().map(|(layout, _)| layout).chain(self.cutmix.iter().map(|(layout, _)| layout));
+        std::iter::once(&self.view)
+            .chain(others)
+            .flat_map(|layout| layout.members.iter().map(|&(item, _)| item))
+    }
+}
+
+/// All that a sample's pixels are made from, and its labels.
+#[derive(Clone, Debug, PartialEq)]
+pub(crate) struct SamplePlan {
+    /// What the sample shows.
+    pub(crate) view: Layout,
+    /// What is blended in.
+    pub(crate) mixup: Option<(Layout, MixUpParams)>,
+    /// What is pasted in, and where in whole pixels.
+    pub(crate) cutmix: Option<(Layout, Xyxy)>,
+    /// As in [`Sample`].
+    pub(crate) labels: Vec<Label>,
 }
 
 impl SampleParams {
@@ -156,28 +193,52 @@ impl SampleParams {
         (width, height): (usize, usize),
         out: &mut [u8],
     ) -> Result<Sample, ImageError> {
-        let mut truths = self.view.render(cache, (width, height), out)?;
-        if self.mixup.is_some() || self.cutmix.is_some() {
-            let mut second = vec![0; out.len()];
-            if let Some((view, params)) = &self.mixup {
-                let second_truths = view.render(cache, (width, height), &mut second)?;
-                params.apply(out, &mut truths, &second, &second_truths);
-            }
-            if let Some((view, params)) = &self.cutmix {
-                let second_truths = view.render(cache, (width, height), &mut second)?;
-                params.apply(width, out, &mut truths, &second, &second_truths);
-            }
+        let plan = self.plan(cache.items(), cache.imgsz(), (width, height));
+        plan.view.draw(cache, width, out)?;
+        let mut second = vec![0; if plan.mixup.is_some() || plan.cutmix.is_some() { out.len() } else { 0 }];
+        if let Some((layout, params)) = &plan.mixup {
+            layout.draw(cache, width, &mut second)?;
+            params.blend(out, &second);
+        }
+        if let Some((layout, area)) = &plan.cutmix {
+            layout.draw(cache, width, &mut second)?;
+            paste(width, out, &second, area);
         }
         if let Some(gains) = &self.hsv {
             gains.apply(out);
         }
         if self.flip_up_down {
-            flip_up_down(out, width, &mut truths);
+            flip_up_down(out, width, &mut []);
         }
         if self.flip_left_right {
-            flip_left_right(out, width, &mut truths);
+            flip_left_right(out, width, &mut []);
+        }
+        Ok(Sample { labels: plan.labels })
+    }
+
+    /// What the sample is made from, without making its pixels. `imgsz`: the size that images are loaded for.
+    pub(crate) fn plan(&self, items: &[Item], imgsz: u32, (width, height): (usize, usize)) -> SamplePlan {
+        let size = (width, height);
+        let view = self.view.lay_out(items, imgsz, size);
+        let mut truths = view.truths.clone();
+        let mixup = self.mixup.as_ref().map(|(view, params)| {
+            let layout = view.lay_out(items, imgsz, size);
+            truths.extend_from_slice(&layout.truths);
+            (layout, *params)
+        });
+        let cutmix = self.cutmix.as_ref().and_then(|(view, params)| {
+            let layout = view.lay_out(items, imgsz, size);
+            let (area, incoming) = params.choose(size, &truths, &layout.truths)?;
+            truths.extend(incoming);
+            Some((layout, area))
+        });
+        if self.flip_up_down {
+            overturn(height, &mut truths);
+        }
+        if self.flip_left_right {
+            mirror(width, &mut truths);
         }
         let labels = truths.iter().map(|t| t.bbox.to_label(t.class, width as f32, height as f32)).collect();
-        Ok(Sample { labels })
+        SamplePlan { view, mixup, cutmix, labels }
     }
 }

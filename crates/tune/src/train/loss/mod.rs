@@ -320,20 +320,8 @@ impl DetectLoss {
         let stride = self.config.strides[0];
         let (height, width) = ((h * stride) as f32, (w * stride) as f32);
         for target in targets {
-            let image = target.image as usize;
-            let class = target.label.class as usize;
-            let state = self.images.get_mut(image).ok_or(LossError::Image { image, n })?;
-            if class >= self.config.nc {
-                return Err(LossError::Class { image, class, nc: self.config.nc });
-            }
-            let bbox = target.label.to_xyxy(width, height);
-            let sum = bbox.x1 + bbox.y1 + bbox.x2 + bbox.y2;
-            if !sum.is_finite() {
-                return Err(LossError::Target { image });
-            }
-            // A box of zeros is the reference's mark for no box.
-            if sum > 0.0 {
-                state.assigner.truths.push(Truth { class, bbox });
+            if let Some(truth) = truth_of(target, n, self.config.nc, (height, width))? {
+                self.images[target.image as usize].assigner.truths.push(truth);
             }
         }
         Ok(())
@@ -366,6 +354,30 @@ impl DetectLoss {
         items.total = (items.box_ + items.cls + items.dfl) * n;
         Ok(items)
     }
+}
+
+/// A target as the assignment takes it; none for a box of zeros, the reference's mark for no box. `n` images of
+/// (height, width) pixels, `nc` classes.
+pub(crate) fn truth_of(
+    target: &Target,
+    n: usize,
+    nc: usize,
+    (height, width): (f32, f32),
+) -> Result<Option<Truth>, LossError> {
+    let image = target.image as usize;
+    let class = target.label.class as usize;
+    if image >= n {
+        return Err(LossError::Image { image, n });
+    }
+    if class >= nc {
+        return Err(LossError::Class { image, class, nc });
+    }
+    let bbox = target.label.to_xyxy(width, height);
+    let sum = bbox.x1 + bbox.y1 + bbox.x2 + bbox.y2;
+    if !sum.is_finite() {
+        return Err(LossError::Target { image });
+    }
+    Ok((sum > 0.0).then_some(Truth { class, bbox }))
 }
 
 /// More levels than any detection head has.

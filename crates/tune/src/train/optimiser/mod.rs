@@ -55,7 +55,7 @@ impl Kind {
     }
 
     /// Names of the state arenas, as checkpoints store them.
-    fn states(self) -> &'static [&'static str] {
+    pub(crate) fn states(self) -> &'static [&'static str] {
         match self {
             Kind::Sgd => &["momentum"],
             Kind::Adam | Kind::AdamW => &["exp_avg", "exp_avg_sq"],
