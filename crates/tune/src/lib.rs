@@ -7,6 +7,7 @@ pub mod data;
 pub mod durable;
 pub mod engine;
 pub mod evaluate;
+pub mod export;
 #[allow(unsafe_code)]
 pub mod gpu;
 pub mod models;

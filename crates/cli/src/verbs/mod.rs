@@ -3,6 +3,7 @@ pub mod bench;
 pub mod check;
 pub mod demo;
 pub mod doctor;
+pub mod export;
 pub mod inspect;
 pub mod predict;
 pub mod resume;
@@ -60,6 +61,7 @@ pub const VERBS: &[Verb] = &[
     resume::VERB,
     val::VERB,
     predict::VERB,
+    export::VERB,
     inspect::VERB,
     check::VERB,
     bench::VERB,

@@ -201,6 +201,11 @@ pub fn unit(value: &f64) -> Check {
     if (0.0..=1.0).contains(value) { Ok(()) } else { Err("from 0 to 1") }
 }
 
+/// A fraction, or none.
+pub fn unit_or_none(value: &Option<f64>) -> Check {
+    value.as_ref().map_or(Ok(()), unit)
+}
+
 /// A fraction that is not 0.
 pub fn positive_unit(value: &f64) -> Check {
     if *value > 0.0 && *value <= 1.0 { Ok(()) } else { Err("above 0 and at most 1") }
@@ -243,6 +248,11 @@ pub fn image_size(value: &u32) -> Check {
     } else {
         Err("a multiple of 32 from 32 to 8192")
     }
+}
+
+/// As [`image_size`], or none.
+pub fn image_size_or_none(value: &Option<u32>) -> Check {
+    value.as_ref().map_or(Ok(()), image_size)
 }
 
 /// Degrees either way.

@@ -1,0 +1,358 @@
+//! One export from the model to the proved file.
+
+use std::path::{Path, PathBuf};
+use std::sync::Arc;
+
+use onsa_intake::checkpoint::{self, Checkpoint, Dtype, Meta, Tensor, write_safetensors};
+use serde::Serialize;
+
+use super::calibrate::calibrate;
+use super::metadata;
+use super::network::Network;
+use super::onnx::{self, Numbers, OnnxOptions, Suppression};
+use super::proof::{Exported, OnnxFile, Original, Picture, Proof, ProofError, Reopened, Tolerance, prove};
+use super::torch::{self, Entry, Values};
+use crate::data::letterbox::Letterbox;
+use crate::durable::{self, WriteError};
+use crate::engine::Inference;
+use crate::evaluate::Postprocess;
+use crate::models::ModelError;
+use crate::models::open::Opened;
+
+/// A file format.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+#[allow(missing_docs)]
+pub enum Format {
+    Onnx,
+    /// A PyTorch state dict.
+    Torch,
+    Safetensors,
+}
+
+impl Format {
+    /// Every format with its name and the usual ending of its files.
+    pub const ALL: [(Format, &'static str, &'static str); 3] = [
+        (Format::Onnx, "onnx", "onnx"),
+        (Format::Torch, "torch", "pt"),
+        (Format::Safetensors, "safetensors", "safetensors"),
+    ];
+
+    /// As the command line names it.
+    pub fn name(self) -> &'static str {
+        Format::ALL.iter().find(|(format, ..)| *format == self).map_or("", |(_, name, _)| name)
+    }
+}
+
+/// How numbers are stored.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+#[allow(missing_docs)]
+pub enum Precision {
+    Float32,
+    Float16,
+    Int8,
+}
+
+impl Precision {
+    /// `float32`, `float16` or `int8`.
+    pub fn name(self) -> &'static str {
+        match self {
+            Precision::Float32 => "float32",
+            Precision::Float16 => "float16",
+            Precision::Int8 => "int8",
+        }
+    }
+
+    /// What an export in these numbers may differ by. Boxes in pixels of a picture of about the network's size.
+    pub fn tolerance(self) -> Tolerance {
+        match self {
+            Precision::Float32 => {
+                Tolerance { box_pixels: Some(0.25), score: Some(1e-3), agreement: 0.999, map: 0.001 }
+            }
+            Precision::Float16 => {
+                Tolerance { box_pixels: Some(8.0), score: Some(0.03), agreement: 0.95, map: 0.005 }
+            }
+            // Its cost is stated rather than judged box by box.
+            Precision::Int8 => Tolerance { box_pixels: None, score: None, agreement: 0.5, map: 0.05 },
+        }
+    }
+}
+
+/// What is asked for.
+#[derive(Clone, Debug)]
+pub struct Request {
+    /// Format.
+    pub format: Format,
+    /// Where the file goes.
+    pub output: PathBuf,
+    /// Numbers.
+    pub precision: Precision,
+    /// The caller chooses batch and size when it runs the file.
+    pub dynamic: bool,
+    /// Pictures go in as they are.
+    pub letterbox: bool,
+    /// Boxes come out.
+    pub suppression: Option<Suppression>,
+    /// What it may differ by.
+    pub tolerance: Tolerance,
+}
+
+/// What an export has to be calibrated and proved with.
+#[derive(Clone, Debug, Default)]
+pub struct Pictures {
+    /// For the proof.
+    pub proof: Vec<Picture>,
+    /// For int8's ranges.
+    pub calibration: Vec<Picture>,
+}
+
+/// What was done, as `export.json` has it.
+#[derive(Clone, Debug, Serialize)]
+pub struct Report {
+    /// The file.
+    pub path: PathBuf,
+    /// Its format.
+    pub format: &'static str,
+    /// Its numbers.
+    pub precision: &'static str,
+    /// Batch, height and width that it was made for.
+    pub size: [usize; 3],
+    /// Its length.
+    pub bytes: usize,
+    /// Its SHA-256, hexadecimal.
+    pub sha256: String,
+    /// How it compares with the model.
+    pub proof: Proof,
+}
+
+/// An export that failed.
+#[derive(Debug, thiserror::Error)]
+pub enum ExportError {
+    /// The model.
+    #[error(transparent)]
+    Model(#[from] ModelError),
+    /// The disk.
+    #[error(transparent)]
+    Write(#[from] WriteError),
+    /// Encoding.
+    #[error("the file cannot be put together: {0}")]
+    Encode(String),
+    /// The written file cannot be read back.
+    #[error("the written file {} cannot be read back: {source}", path.display())]
+    Read {
+        /// The file.
+        path: PathBuf,
+        /// Why.
+        source: std::io::Error,
+    },
+    /// The proof could not be made.
+    #[error(transparent)]
+    Proof(#[from] ProofError),
+    /// The proof failed.
+    #[error("{}", unproved(proof, kept))]
+    Unproved {
+        /// What it found.
+        proof: Box<Proof>,
+        /// Where the file was left, for looking into.
+        kept: PathBuf,
+    },
+    /// A combination that makes no file.
+    #[error("{0}")]
+    Options(String),
+}
+
+fn unproved(proof: &Proof, kept: &Path) -> String {
+    let worst = match &proof.worst_image {
+        Some(image) => format!("; the worst picture is {}", image.display()),
+        None => "; there was no picture to compare on".into(),
+    };
+    format!(
+        "the exported file does not do what the model does: {:.1}% of {} boxes agree, edges differ by up to {:.3} px, scores by up to {:.4}, mAP50-95 by {:.4}{worst} (the file was left as {})",
+        100.0 * proof.agreement,
+        proof.boxes,
+        proof.max_box_difference,
+        proof.max_score_difference,
+        proof.map_difference,
+        kept.display()
+    )
+}
+
+/// Writes, proves, and puts the proved file in its place with `export.json` beside it. `opened.model` has the export's batch
+/// and size.
+///
+/// # Errors
+/// See [`ExportError`]. On any, nothing stands at the output's path that was not there before.
+pub fn export(
+    opened: &Opened,
+    request: &Request,
+    pictures: &Pictures,
+    pool: &Arc<rayon::ThreadPool>,
+    mut progress: impl FnMut(&'static str, usize, usize),
+) -> Result<Report, ExportError> {
+    check(opened, request, pictures)?;
+    let [batch, height, width, _] = opened.model.input;
+    let bytes = encode(opened, request, pictures, pool, &mut progress)?;
+    let kept = unproved_path(&request.output);
+    durable::write(&kept, &bytes)?;
+    let read = std::fs::read(&kept).map_err(|source| ExportError::Read { path: kept.clone(), source })?;
+
+    let rules = match &request.suppression {
+        Some(s) => Postprocess { conf: s.conf, iou: s.iou, max_det: s.max_det, ..Postprocess::prediction() },
+        None => Postprocess::validation(),
+    };
+    let mut exported = reopen(read, request.format, opened, &rules, pool)?;
+    let mut network = Inference::new(&opened.model, opened.params.clone(), Arc::clone(pool));
+    let proof = prove(
+        Original { network: &mut network, names: &opened.names, canvas: [height, width] },
+        exported.as_mut(),
+        &pictures.proof,
+        &rules,
+        request.tolerance,
+        |done, all| progress("proving", done, all),
+    )?;
+    let report = Report {
+        path: request.output.clone(),
+        format: request.format.name(),
+        precision: request.precision.name(),
+        size: [batch, height, width],
+        bytes: bytes.len(),
+        sha256: sha256(&bytes),
+        proof,
+    };
+    let document = serde_json::to_vec_pretty(&report).map_err(|e| ExportError::Encode(e.to_string()))?;
+    durable::write(&request.output.with_file_name("export.json"), &document)?;
+    if !report.proof.ok {
+        return Err(ExportError::Unproved { proof: Box::new(report.proof), kept });
+    }
+    durable::write(&request.output, &bytes)?;
+    // The proved file is in place: its copy is only in the way.
+    let _ = std::fs::remove_file(&kept);
+    Ok(report)
+}
+
+fn check(opened: &Opened, request: &Request, pictures: &Pictures) -> Result<(), ExportError> {
+    let refuse = |text: &str| Err(ExportError::Options(text.to_owned()));
+    let graph_options = request.dynamic || request.letterbox || request.suppression.is_some();
+    if request.format != Format::Onnx {
+        if graph_options {
+            return refuse("dynamic, preprocess and nms are parts of a graph: a file of weights has none");
+        }
+        if request.precision != Precision::Float32 {
+            return refuse("a file of weights is written in float32: give format=onnx for half and int8");
+        }
+    }
+    if request.dynamic && request.letterbox {
+        return refuse("preprocess fits pictures into one size: leave dynamic out");
+    }
+    let [batch, .., channels] = opened.model.input;
+    if request.letterbox && (batch != 1 || channels != 3) {
+        return refuse("preprocess takes one RGB picture at a time: leave batch at 1");
+    }
+    if batch != 1 && !request.dynamic && request.format == Format::Onnx {
+        return refuse("a fixed batch cannot be proved picture by picture: give dynamic=true for batches");
+    }
+    if request.precision == Precision::Int8 && pictures.calibration.is_empty() {
+        return refuse("int8 needs pictures for its ranges: give data=");
+    }
+    Ok(())
+}
+
+fn encode(
+    opened: &Opened,
+    request: &Request,
+    pictures: &Pictures,
+    pool: &Arc<rayon::ThreadPool>,
+    progress: &mut impl FnMut(&'static str, usize, usize),
+) -> Result<Vec<u8>, ExportError> {
+    let model = &opened.model;
+    let [batch, height, width, _] = model.input;
+    match request.format {
+        Format::Onnx => {
+            let network = Network::new(&model.graph, &opened.params);
+            let numbers = match request.precision {
+                Precision::Float32 => Numbers::Float32,
+                Precision::Float16 => Numbers::Float16,
+                Precision::Int8 => {
+                    let images: Vec<Vec<f32>> = pictures
+                        .calibration
+                        .iter()
+                        .map(|p| {
+                            let size = (p.image.width, p.image.height);
+                            let fitted = Letterbox::fit(size, (width, height), true).apply(&p.image);
+                            fitted.data.iter().map(|&v| f32::from(v) / 255.0).collect()
+                        })
+                        .collect();
+                    let ranges = calibrate(model, &opened.params, &network, &images, pool, |done, all| {
+                        progress("calibrating", done, all);
+                    });
+                    Numbers::Int8(ranges)
+                }
+            };
+            let options = OnnxOptions {
+                numbers,
+                dynamic: request.dynamic,
+                letterbox: request.letterbox,
+                suppression: request.suppression,
+            };
+            let entries = metadata::entries(opened, [height, width], batch);
+            Ok(onnx::encode(model, &network, &entries, &options))
+        }
+        Format::Torch => torch::encode(&torch::state_dict(model, &opened.params))
+            .map_err(|e| ExportError::Encode(e.to_string())),
+        Format::Safetensors => safetensors(opened, &torch::state_dict(model, &opened.params)),
+    }
+}
+
+fn safetensors(opened: &Opened, entries: &[Entry]) -> Result<Vec<u8>, ExportError> {
+    let tensors: Vec<Tensor> = entries
+        .iter()
+        .map(|entry| match &entry.values {
+            Values::Float(values) => Tensor::from_f32(&entry.name, &entry.shape, values),
+            Values::Long(values) => Tensor {
+                name: entry.name.clone(),
+                dtype: Dtype::Int64,
+                shape: entry.shape.clone(),
+                data: values.iter().flat_map(|v| v.to_le_bytes()).collect(),
+            },
+        })
+        .collect();
+    let [_, height, width, _] = opened.model.input;
+    let meta = Meta {
+        yaml: Some(opened.model.architecture.description()),
+        names: Some(opened.names.clone()),
+        nc: Some(opened.names.len() as u32),
+        task: Some("detect".into()),
+        stride: Some(opened.model.levels.iter().map(|l| l.stride as f32).collect()),
+        licence: opened.weights.as_ref().map(|w| w.licence.clone()),
+        producer: Some(format!("onsa {}", env!("CARGO_PKG_VERSION"))),
+        imgsz: Some([height as u32, width as u32]),
+        ..Meta::default()
+    };
+    write_safetensors(&tensors, &meta).map_err(|e| ExportError::Encode(e.to_string()))
+}
+
+/// The written bytes as their user sees them.
+fn reopen(
+    bytes: Vec<u8>,
+    format: Format,
+    opened: &Opened,
+    rules: &Postprocess,
+    pool: &Arc<rayon::ThreadPool>,
+) -> Result<Box<dyn Exported>, ExportError> {
+    if format == Format::Onnx {
+        return Ok(Box::new(OnnxFile::load(bytes, rules)?));
+    }
+    let checkpoint: Checkpoint =
+        checkpoint::read_bytes(&bytes).map_err(|e| ProofError::Runtime(e.to_string()))?;
+    Ok(Box::new(Reopened::new(&checkpoint, opened, rules, pool)?))
+}
+
+fn unproved_path(output: &Path) -> PathBuf {
+    let mut name = output.file_name().unwrap_or_default().to_owned();
+    name.push(".unproved");
+    output.with_file_name(name)
+}
+
+fn sha256(bytes: &[u8]) -> String {
+    use sha2::{Digest, Sha256};
+    Sha256::digest(bytes).iter().map(|b| format!("{b:02x}")).collect()
+}

@@ -1,0 +1,144 @@
+//! ONNX, operator set 17, the weights inside the file.
+//!
+//! Without suppression a detector's output is `output0`, `[n, 4 + classes, anchors]`, and its input `images`, `[n, 3, h, w]`:
+//! what users of the reference's exports expect. With `letterbox` the input is `image`, `[height, width, 3]`, and boxes are
+//! in pixels of that picture.
+
+mod builder;
+mod decode;
+mod layers;
+mod letterbox;
+pub mod proto;
+mod suppress;
+
+use prost::Message;
+
+use self::builder::{Builder, Dim, Elem};
+use self::decode::{Decoded, Head, Level};
+use self::layers::Style;
+pub use self::suppress::Suppression;
+use super::network::Network;
+use super::quantise::Quantisation;
+use crate::models::Model;
+
+/// The operator set.
+const OPSET: i64 = 17;
+/// The format's version that came with it.
+const IR_VERSION: i64 = 8;
+
+/// How weights and values are stored.
+#[derive(Clone, Debug, Default)]
+pub enum Numbers {
+    /// float32.
+    #[default]
+    Float32,
+    /// float16 within the network; inputs, outputs and decoding stay float32.
+    Float16,
+    /// int8 convolutions, the rest float32.
+    Int8(Quantisation),
+}
+
+/// What the graph holds beside the network.
+#[derive(Clone, Debug, Default)]
+pub struct OnnxOptions {
+    /// Storage.
+    pub numbers: Numbers,
+    /// Batch, height and width are the caller's choice (multiples of the largest stride).
+    pub dynamic: bool,
+    /// The input is a picture of any size, fitted in the graph. One picture at a time.
+    pub letterbox: bool,
+    /// Boxes, scores and classes come out instead of all anchors.
+    pub suppression: Option<Suppression>,
+}
+
+/// The bytes of the file. `model` was built for the batch and size of the export, `network` made from its graph.
+pub fn encode(
+    model: &Model,
+    network: &Network,
+    metadata: &[(String, String)],
+    options: &OnnxOptions,
+) -> Vec<u8> {
+    let mut b = Builder::default();
+    let [n, h, w, channels] = model.input;
+    let free = options.dynamic;
+    let dim = |name, value| if free { Dim::Free(name) } else { Dim::Fixed(value) };
+    let (input, placement) = if options.letterbox {
+        let (input, placement) = letterbox::letterbox(&mut b, [h, w]);
+        (input, Some(placement))
+    } else {
+        let shape = [dim("batch", n), Dim::Fixed(channels), dim("height", h), dim("width", w)];
+        (b.input("images", Elem::F32, &shape), None)
+    };
+
+    let half = matches!(options.numbers, Numbers::Float16);
+    let elem = if half { Elem::F16 } else { Elem::F32 };
+    let quantised = match &options.numbers {
+        Numbers::Int8(quantisation) => Some(quantisation),
+        _ => None,
+    };
+    let style = Style { elem, free_size: free, quantised };
+    let input = if half { b.cast(&input, Elem::F16) } else { input };
+    let mut maps = layers::write(&mut b, network, &input, &style);
+    if half {
+        maps = maps.iter().map(|map| b.cast(map, Elem::F32)).collect();
+    }
+
+    let head = Head {
+        levels: model
+            .levels
+            .iter()
+            .map(|l| Level { stride: l.stride, height: l.height, width: l.width })
+            .collect(),
+        bins: model.box_bins,
+        classes: model.architecture.classes,
+    };
+    let mut decoded = decode::decode(&mut b, &maps, &head, free);
+    if let Some(placement) = &placement {
+        // Not cut off at the picture's borders yet: suppression compares whole boxes, as the program does.
+        decoded = Decoded {
+            low: letterbox::to_picture(&mut b, &decoded.low, placement),
+            high: letterbox::to_picture(&mut b, &decoded.high, placement),
+            ..decoded
+        };
+    }
+    let anchors = head.levels.iter().map(|l| l.height * l.width).sum::<usize>();
+    let batch = dim("batch", n);
+    match &options.suppression {
+        None => {
+            let all = decode::dense(&mut b, &decoded);
+            let shape = [batch, Dim::Fixed(4 + head.classes), dim("anchors", anchors)];
+            b.output("output0", &all, Elem::F32, &shape);
+        }
+        Some(suppression) => {
+            let places = suppression.max_det.min(anchors);
+            let kept =
+                suppress::suppress(&mut b, &decoded, head.classes, suppression, (!free).then_some(places));
+            let places = dim("places", places);
+            let boxes = match &placement {
+                Some(placement) => letterbox::clip(&mut b, &kept.boxes, placement),
+                None => kept.boxes,
+            };
+            b.output("boxes", &boxes, Elem::F32, &[batch, places, Dim::Fixed(4)]);
+            b.output("scores", &kept.scores, Elem::F32, &[batch, places]);
+            b.output("classes", &kept.classes, Elem::I64, &[batch, places]);
+            b.output("count", &kept.count, Elem::I64, &[batch]);
+        }
+    }
+    file(b, &model.architecture.name(), metadata)
+}
+
+fn file(b: Builder, name: &str, metadata: &[(String, String)]) -> Vec<u8> {
+    let entry = |(key, value): &(String, String)| proto::StringStringEntryProto {
+        key: key.clone(),
+        value: value.clone(),
+    };
+    proto::ModelProto {
+        ir_version: IR_VERSION,
+        producer_name: "onsa".to_owned(),
+        producer_version: env!("CARGO_PKG_VERSION").to_owned(),
+        graph: Some(b.finish(name)),
+        opset_import: vec![proto::OperatorSetIdProto { domain: String::new(), version: OPSET }],
+        metadata_props: metadata.iter().map(entry).collect(),
+    }
+    .encode_to_vec()
+}

@@ -1,0 +1,177 @@
+//! An ONNX file as its user runs it: by rten, a runtime that shares no code with this program.
+
+use rten::{Model, Value, ValueOrView};
+use rten_tensor::prelude::*;
+use rten_tensor::{NdTensor, Tensor};
+
+use super::{Exported, ProofError};
+use crate::boxes::{Detection, Xyxy};
+use crate::data::letterbox::Letterbox;
+use crate::data::raster::Rgb8;
+use crate::evaluate::{Postprocess, nms};
+
+/// A loaded file.
+pub struct OnnxFile {
+    model: Model,
+    names: Vec<String>,
+    /// Height and width of the network's input.
+    canvas: [usize; 2],
+    rules: Postprocess,
+    /// The graph takes pictures of bytes.
+    takes_pictures: bool,
+    /// The graph gives boxes, not all anchors.
+    gives_boxes: bool,
+}
+
+impl OnnxFile {
+    /// Loads a file; class names and size come from its metadata. `rules` choose the boxes where the graph does not.
+    ///
+    /// # Errors
+    /// The runtime refuses it, or its metadata lack names or size.
+    pub fn load(bytes: Vec<u8>, rules: &Postprocess) -> Result<OnnxFile, ProofError> {
+        let refused = |e: &dyn std::fmt::Display| ProofError::Runtime(e.to_string());
+        let meta = onsa_intake::checkpoint::read_bytes(&bytes).map_err(|e| refused(&e))?.meta;
+        let model = Model::load(bytes).map_err(|e| refused(&e))?;
+        let (Some(names), Some([height, width])) = (meta.names, meta.imgsz) else {
+            return Err(ProofError::Output("its metadata name no classes or no image size".into()));
+        };
+        let named = |name: &str| model.find_node(name).is_some();
+        Ok(OnnxFile {
+            takes_pictures: named("image"),
+            gives_boxes: named("boxes"),
+            names,
+            canvas: [height as usize, width as usize],
+            rules: rules.clone(),
+            model,
+        })
+    }
+
+    /// Runs the graph on its one input and gives the named outputs.
+    ///
+    /// # Errors
+    /// The runtime refuses.
+    pub fn run(&self, input: ValueOrView<'_>, outputs: &[&str]) -> Result<Vec<Value>, ProofError> {
+        let refused = |e: rten::RunError| ProofError::Runtime(e.to_string());
+        let ids = outputs.iter().map(|name| self.model.node_id(name)).collect::<Result<Vec<_>, _>>();
+        self.model
+            .run(vec![(self.model.input_ids()[0], input)], &ids.map_err(refused)?, None)
+            .map_err(refused)
+    }
+
+    fn input(&self, image: &Rgb8) -> (Value, Option<Letterbox>) {
+        if self.takes_pictures {
+            let pixels = NdTensor::from_data([image.height, image.width, 3], image.data.clone());
+            return (pixels.into(), None);
+        }
+        let [height, width] = self.canvas;
+        let letterbox = Letterbox::fit((image.width, image.height), (width, height), true);
+        let canvas = letterbox.apply(image).data;
+        let mut planes = Vec::with_capacity(canvas.len());
+        for channel in 0..3 {
+            planes.extend(canvas.iter().skip(channel).step_by(3).map(|&v| f32::from(v) / 255.0));
+        }
+        (NdTensor::from_data([1, 3, height, width], planes).into(), Some(letterbox))
+    }
+}
+
+impl Exported for OnnxFile {
+    fn runtime(&self) -> &'static str {
+        "rten"
+    }
+
+    fn names(&self) -> &[String] {
+        &self.names
+    }
+
+    fn detect(&mut self, image: &Rgb8) -> Result<Vec<Detection>, ProofError> {
+        let (input, letterbox) = self.input(image);
+        let mut found = if self.gives_boxes {
+            let outputs = self.run((&input).into(), &["boxes", "scores", "classes", "count"])?;
+            chosen(outputs)?
+        } else {
+            let mut outputs = self.run((&input).into(), &["output0"])?;
+            let all: Tensor<f32> = outputs
+                .pop()
+                .and_then(|v| v.try_into().ok())
+                .ok_or_else(|| ProofError::Output("output0 is not float32".into()))?;
+            self.choose(&all)?
+        };
+        let (width, height) = (image.width as f32, image.height as f32);
+        for Detection { bbox, .. } in &mut found {
+            *bbox = match &letterbox {
+                Some(letterbox) => letterbox.box_to_source(bbox),
+                // Already in the picture; a graph that gives all anchors does not cut them off at its borders.
+                None => Xyxy {
+                    x1: bbox.x1.clamp(0.0, width),
+                    y1: bbox.y1.clamp(0.0, height),
+                    x2: bbox.x2.clamp(0.0, width),
+                    y2: bbox.y2.clamp(0.0, height),
+                },
+            };
+        }
+        Ok(found)
+    }
+}
+
+impl OnnxFile {
+    /// The boxes of one image's anchors `[1, 4 + classes, anchors]`.
+    fn choose(&self, all: &Tensor<f32>) -> Result<Vec<Detection>, ProofError> {
+        let &[1, rows, anchors] = all.shape() else {
+            return Err(ProofError::Output(format!("output0 is {:?}", all.shape())));
+        };
+        if rows != 4 + self.names.len() {
+            return Err(ProofError::Output(format!(
+                "output0 has {rows} rows for {} classes",
+                self.names.len()
+            )));
+        }
+        let values = all.to_vec();
+        if let Some(place) = values.iter().position(|v| !v.is_finite()) {
+            return Err(ProofError::Output(format!("value {place} of output0 is {}", values[place])));
+        }
+        let row = |i: usize| &values[i * anchors..(i + 1) * anchors];
+        let rules = &self.rules;
+        let mut candidates = Vec::new();
+        for anchor in 0..anchors {
+            let score = |class: usize| row(4 + class)[anchor];
+            let [cx, cy, w, h] = [0, 1, 2, 3].map(|i| row(i)[anchor]);
+            let bbox = Xyxy { x1: cx - w / 2.0, y1: cy - h / 2.0, x2: cx + w / 2.0, y2: cy + h / 2.0 };
+            let best =
+                (0..rows - 4).fold(0, |best, class| if score(class) > score(best) { class } else { best });
+            for class in 0..rows - 4 {
+                if score(class) > rules.conf && (rules.multi_label || class == best) {
+                    candidates.push(Detection { class: class as u32, score: score(class), bbox });
+                }
+            }
+        }
+        candidates.sort_by(|a, b| b.score.total_cmp(&a.score));
+        candidates.truncate(rules.max_candidates);
+        Ok(nms(&candidates, rules.iou, rules.max_det, rules.agnostic))
+    }
+}
+
+/// The detections of a graph that chooses them itself.
+fn chosen(outputs: Vec<Value>) -> Result<Vec<Detection>, ProofError> {
+    let wrong = || ProofError::Output("boxes, scores, classes and count have unexpected types".into());
+    let [boxes, scores, classes, count] = <[Value; 4]>::try_from(outputs).map_err(|_| wrong())?;
+    let floats = |value: Value| Tensor::<f32>::try_from(value).map(|t| t.to_vec()).map_err(|_| wrong());
+    let whole = |value: Value| Tensor::<i32>::try_from(value).map(|t| t.to_vec()).map_err(|_| wrong());
+    let (boxes, scores, classes, count) = (floats(boxes)?, floats(scores)?, whole(classes)?, whole(count)?);
+    let count = count.first().map_or(0, |&c| c.max(0) as usize);
+    if boxes.len() != 4 * scores.len() || classes.len() != scores.len() || count > scores.len() {
+        return Err(ProofError::Output(format!(
+            "{count} boxes are announced, there are {} edges, {} scores and {} classes",
+            boxes.len(),
+            scores.len(),
+            classes.len()
+        )));
+    }
+    let found = boxes.chunks_exact(4).zip(&scores).zip(&classes).take(count);
+    Ok(found
+        .map(|((b, &score), &class)| Detection {
+            class: class as u32,
+            score,
+            bbox: Xyxy { x1: b[0], y1: b[1], x2: b[2], y2: b[3] },
+        })
+        .collect())
+}
