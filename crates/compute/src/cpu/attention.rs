@@ -1,15 +1,17 @@
 //! Self-attention by runs of positions: a work item is one image's run of one head.
 //!
-//! Scores of a run fit in cache (a few hundred positions), so they are formed whole; the backward pass forms them again
-//! rather than keep them.
+//! Scores are formed by blocks of rows that stay in the first-level cache; softmax's division is left to the rows of the
+//! result, which are shorter. The backward pass forms the scores again rather than keep them.
 
 use rayon::prelude::*;
 
 use crate::graph::Attention;
 
+use super::elementwise::for_channels;
 use super::scratch::{Tensor, with_scratch};
 use super::simd::{Isa, Simd, dispatch};
 use super::tile::{Init, Tap, Tile, Tiles};
+use super::transpose::transpose;
 
 /// A matrix in memory: first element, elements between rows.
 #[derive(Clone, Copy)]
@@ -23,6 +25,12 @@ impl Matrix {
     unsafe fn at(self, i: usize, j: usize) -> *mut f32 {
         // SAFETY: the caller's promise that the element exists.
         unsafe { self.data.add(i * self.stride + j) }
+    }
+
+    /// The matrix from row i on.
+    unsafe fn from_row(self, i: usize) -> Matrix {
+        // SAFETY: the caller's promise that the row exists.
+        Matrix { data: unsafe { self.at(i, 0) }, ..self }
     }
 }
 
@@ -72,76 +80,117 @@ unsafe fn multiply(
     }
 }
 
-/// Copies `rows` x `cols` transposed.
-unsafe fn transpose(from: Matrix, rows: usize, cols: usize, to: Matrix) {
-    for i in 0..rows {
-        for j in 0..cols {
-            // SAFETY: the caller's promise.
-            unsafe { *to.at(j, i) = *from.at(i, j) };
-        }
-    }
-}
-
 dispatch! {
-    /// Each row of `rows` x `cols`: softmax of `scale` times it.
-    fn softmax_rows(data: *mut f32, stride: usize, rows: usize, cols: usize, scale: f32) = softmax_rows_impl
+    /// Each row of `rows` x `cols` to `e = exp(scale * (x - the row's largest))`; `inverse[row] = 1 / sum(e)`.
+    fn exp_rows(data: *mut f32, stride: usize, rows: usize, cols: usize, scale: f32, inverse: *mut f32) = exp_rows_impl
 }
 
 #[inline(always)]
-unsafe fn softmax_rows_impl<S: Simd>(data: *mut f32, stride: usize, rows: usize, cols: usize, scale: f32) {
+unsafe fn exp_rows_impl<S: Simd>(
+    data: *mut f32,
+    stride: usize,
+    rows: usize,
+    cols: usize,
+    scale: f32,
+    inverse: *mut f32,
+) {
+    // SAFETY: the caller's promise.
+    unsafe {
+        let whole = cols - cols % S::LANES;
+        for r in 0..rows {
+            let row = data.add(r * stride);
+            let mut mosts = [S::splat(f32::NEG_INFINITY); 2];
+            for (v, c) in (0..whole).step_by(S::LANES).enumerate() {
+                mosts[v % 2] = S::max(mosts[v % 2], S::load(row.add(c)));
+            }
+            let mut most = S::reduce_max(S::max(mosts[0], mosts[1]));
+            for c in whole..cols {
+                most = most.max(*row.add(c));
+            }
+            let scale_v = S::splat(scale);
+            let offset = S::splat(-most * scale);
+            let mut totals = [S::zero(); 2];
+            for (v, c) in (0..whole).step_by(S::LANES).enumerate() {
+                let e = S::exp(S::fma(S::load(row.add(c)), scale_v, offset));
+                S::store(row.add(c), e);
+                totals[v % 2] = S::add(totals[v % 2], e);
+            }
+            let mut total = S::reduce_add(S::add(totals[0], totals[1]));
+            if whole < cols {
+                let n = cols - whole;
+                let e = S::exp(S::fma(S::load_n(row.add(whole), n), scale_v, offset));
+                S::store_n(row.add(whole), e, n);
+                for c in whole..cols {
+                    total += *row.add(c);
+                }
+            }
+            *inverse.add(r) = 1.0 / total;
+        }
+    }
+}
+
+dispatch! {
+    /// Each row times its factor.
+    fn scale_rows(
+        from: (*const f32, usize), to: (*mut f32, usize), rows: usize, cols: usize, factors: *const f32,
+    ) = scale_rows_impl
+}
+
+#[inline(always)]
+unsafe fn scale_rows_impl<S: Simd>(
+    from: (*const f32, usize),
+    to: (*mut f32, usize),
+    rows: usize,
+    cols: usize,
+    factors: *const f32,
+) {
     // SAFETY: the caller's promise.
     unsafe {
         for r in 0..rows {
-            let row = data.add(r * stride);
-            let mut most = f32::NEG_INFINITY;
-            for c in 0..cols {
-                most = most.max(*row.add(c));
-            }
-            let (scale, most) = (S::splat(scale), S::splat(most));
-            let mut total = 0.0;
-            super::elementwise::for_channels!(S, cols, |c, n| {
-                let x = S::mul(S::sub(S::load_n(row.add(c), n), most), scale);
-                S::store_n(row.add(c), S::exp(x), n)
-            });
-            for c in 0..cols {
-                total += *row.add(c);
-            }
-            let inverse = S::splat(1.0 / total);
-            super::elementwise::for_channels!(S, cols, |c, n| {
-                S::store_n(row.add(c), S::mul(S::load_n(row.add(c), n), inverse), n)
+            let factor = S::splat(*factors.add(r));
+            for_channels!(S, cols, |c, n| {
+                let x = S::load_n(from.0.add(r * from.1 + c), n);
+                S::store_n(to.0.add(r * to.1 + c), S::mul(x, factor), n)
             });
         }
     }
 }
 
 dispatch! {
-    /// Turns `g` (gradient of the probabilities `p`) to the gradient of the scores: `p * (g - sum(p * g)) * scale`.
+    /// Turns `g` (gradient of the probabilities `p = e * inverse`) to the gradient of the scores:
+    /// `p * (g - sum(p * g)) * scale`.
     fn softmax_grad_rows(
-        p: *const f32, g: *mut f32, stride: usize, rows: usize, cols: usize, scale: f32,
+        e: *const f32, g: *mut f32, stride: usize, rows: usize, cols: usize, scale: f32, inverse: *const f32,
     ) = softmax_grad_rows_impl
 }
 
 #[inline(always)]
 unsafe fn softmax_grad_rows_impl<S: Simd>(
-    p: *const f32,
+    e: *const f32,
     g: *mut f32,
     stride: usize,
     rows: usize,
     cols: usize,
     scale: f32,
+    inverse: *const f32,
 ) {
     // SAFETY: the caller's promise.
     unsafe {
+        let whole = cols - cols % S::LANES;
         for r in 0..rows {
-            let (p, g) = (p.add(r * stride), g.add(r * stride));
-            let mut dot = 0.0;
-            for c in 0..cols {
-                dot += *p.add(c) * *g.add(c);
+            let (e, g, inverse) = (e.add(r * stride), g.add(r * stride), *inverse.add(r));
+            let mut dots = [S::zero(); 2];
+            for (v, c) in (0..whole).step_by(S::LANES).enumerate() {
+                dots[v % 2] = S::fma(S::load(e.add(c)), S::load(g.add(c)), dots[v % 2]);
             }
-            let (dot, scale) = (S::splat(dot), S::splat(scale));
-            super::elementwise::for_channels!(S, cols, |c, n| {
+            let mut dot = S::reduce_add(S::add(dots[0], dots[1]));
+            for c in whole..cols {
+                dot += *e.add(c) * *g.add(c);
+            }
+            let (dot, factor) = (S::splat(dot * inverse), S::splat(scale * inverse));
+            for_channels!(S, cols, |c, n| {
                 let centred = S::sub(S::load_n(g.add(c), n), dot);
-                S::store_n(g.add(c), S::mul(S::mul(S::load_n(p.add(c), n), centred), scale), n)
+                S::store_n(g.add(c), S::mul(S::mul(S::load_n(e.add(c), n), factor), centred), n)
             });
         }
     }
@@ -203,6 +252,14 @@ impl Shape {
     }
 }
 
+/// Positions whose scores are formed at a time: they stay in the first-level cache.
+const BLOCK: usize = 42;
+
+/// `(first, count)` of each block of a run's positions.
+fn blocks(len: usize) -> impl Iterator<Item = (usize, usize)> {
+    (0..len).step_by(BLOCK).map(move |i| (i, BLOCK.min(len - i)))
+}
+
 /// `y = softmax(q k^T / sqrt(key_dim)) v` for each run and head.
 ///
 /// # Safety
@@ -211,27 +268,26 @@ pub(crate) unsafe fn forward(isa: Isa, attention: Attention, qkv: Tensor, y: Ten
     let shape = Shape::new(attention, qkv);
     let tiles = Tiles::of(isa);
     let stride = shape.stride();
+    let (kd, vd) = (attention.key_dim, attention.value_dim);
     (0..shape.items).into_par_iter().for_each(|item| {
         let run = shape.run(item);
         let l = run.len;
-        with_scratch(stride * (l + attention.key_dim) + 64, |scratch| {
+        with_scratch(stride * (BLOCK + kd) + BLOCK + 128, |scratch| {
             // SAFETY: each item writes its own positions and channels of y.
             unsafe {
                 let [q, k, v] = shape.parts(qkv, &run);
+                let out = shape.output(y, &run);
                 let scores = Matrix { data: scratch, stride };
-                let kt = Matrix { data: scratch.add(stride * l), stride };
-                transpose(k, l, attention.key_dim, kt);
-                multiply(tiles, Product::Plain, (l, l, attention.key_dim), q, kt, scores, false);
-                softmax_rows(isa, scratch, stride, l, l, shape.scale());
-                multiply(
-                    tiles,
-                    Product::Plain,
-                    (l, attention.value_dim, l),
-                    scores,
-                    v,
-                    shape.output(y, &run),
-                    false,
-                );
+                let turned = Matrix { data: scratch.add(stride * BLOCK), stride };
+                let inverse = scratch.add(stride * (BLOCK + kd) + 64);
+                transpose(isa, k.data, k.stride, l, kd, turned.data, stride);
+                for (first, n) in blocks(l) {
+                    multiply(tiles, Product::Plain, (n, l, kd), q.from_row(first), turned, scores, false);
+                    exp_rows(isa, scores.data, stride, n, l, shape.scale(), inverse);
+                    let out = out.from_row(first);
+                    multiply(tiles, Product::Plain, (n, vd, l), scores, v, out, false);
+                    scale_rows(isa, (out.data, out.stride), (out.data, out.stride), n, vd, inverse);
+                }
             }
         });
     });
@@ -253,26 +309,36 @@ pub(crate) unsafe fn backward(
     let tiles = Tiles::of(isa);
     let stride = shape.stride();
     let (kd, vd) = (attention.key_dim, attention.value_dim);
+    let vd_stride = vd.next_multiple_of(32);
     (0..shape.items).into_par_iter().for_each(|item| {
         let run = shape.run(item);
         let l = run.len;
-        with_scratch(stride * (2 * l + kd.max(vd)) + 64, |scratch| {
+        with_scratch(stride * (2 * l + kd + vd + 1) + vd_stride * l + 64, |scratch| {
             // SAFETY: each item writes its own positions and channels of dqkv.
             unsafe {
                 let [q, k, v] = shape.parts(qkv, &run);
                 let [dq, dk, dv] = shape.parts(dqkv, &run);
                 let dout = shape.output(dy, &run);
-                let p = Matrix { data: scratch, stride };
+                let e = Matrix { data: scratch, stride };
                 let ds = Matrix { data: scratch.add(stride * l), stride };
-                let turned = Matrix { data: scratch.add(2 * stride * l), stride };
-                transpose(k, l, kd, turned);
-                multiply(tiles, Product::Plain, (l, l, kd), q, turned, p, false);
-                softmax_rows(isa, p.data, stride, l, l, shape.scale());
-                multiply(tiles, Product::TransposedA, (l, vd, l), p, dout, dv, add);
-                transpose(v, l, vd, turned);
-                multiply(tiles, Product::Plain, (l, l, vd), dout, turned, ds, false);
-                softmax_grad_rows(isa, p.data, ds.data, stride, l, l, shape.scale());
-                multiply(tiles, Product::Plain, (l, kd, l), ds, k, dq, add);
+                let kt = Matrix { data: scratch.add(2 * stride * l), stride };
+                let vt = Matrix { data: scratch.add(stride * (2 * l + kd)), stride };
+                let inverse = scratch.add(stride * (2 * l + kd + vd));
+                let scaled = Matrix { data: inverse.add(stride), stride: vd_stride };
+                transpose(isa, k.data, k.stride, l, kd, kt.data, stride);
+                transpose(isa, v.data, v.stride, l, vd, vt.data, stride);
+                for (first, n) in blocks(l) {
+                    let (e, ds, dout) = (e.from_row(first), ds.from_row(first), dout.from_row(first));
+                    let inverse = inverse.add(first);
+                    multiply(tiles, Product::Plain, (n, l, kd), q.from_row(first), kt, e, false);
+                    exp_rows(isa, e.data, stride, n, l, shape.scale(), inverse);
+                    multiply(tiles, Product::Plain, (n, l, vd), dout, vt, ds, false);
+                    softmax_grad_rows(isa, e.data, ds.data, stride, n, l, shape.scale(), inverse);
+                    multiply(tiles, Product::Plain, (n, kd, l), ds, k, dq.from_row(first), add);
+                }
+                // The probabilities' factors go to dout instead, which is smaller.
+                scale_rows(isa, (dout.data, dout.stride), (scaled.data, vd_stride), l, vd, inverse);
+                multiply(tiles, Product::TransposedA, (l, vd, l), e, scaled, dv, add);
                 multiply(tiles, Product::TransposedA, (l, kd, l), ds, q, dk, add);
             }
         });

@@ -10,7 +10,7 @@ use crate::graph::Activation;
 
 use super::elementwise::activate_rows;
 use super::norm::{Moments, row_moments};
-use super::pack::Packing;
+use super::pack::{Block, Packing};
 use super::scratch::{Shared, Tensor, copy_padded, with_scratch};
 use super::simd::Isa;
 use super::tile::{Init, MAX_TAPS, Tap, Tile, Tiles};
@@ -36,6 +36,15 @@ pub(crate) struct Epilogue {
 impl Epilogue {
     pub const NONE: Epilogue =
         Epilogue { bias: None, activation: Activation::Identity, residual: None, add: false };
+}
+
+/// A convolution's weights `[kh][kw][in][out]`.
+#[derive(Clone, Copy)]
+pub(crate) struct Weights<'a> {
+    pub values: &'a [f32],
+    pub kernel_cols: usize,
+    pub channels: usize,
+    pub out: usize,
 }
 
 /// One band of one window: which image, which of the window's rows.
@@ -110,22 +119,23 @@ impl DenseConv {
         self.packed_len
     }
 
-    /// Packs weights given as `weight(kernel row, kernel column, source channel, destination channel)`.
-    pub fn pack(
-        &self,
-        tiles: &Tiles,
-        source_channels: usize,
-        out: &mut [f32],
-        weight: impl Fn(usize, usize, usize, usize) -> f32,
-    ) {
+    /// Packs weights `[kh][kw][in][out]`; `turned` where the source's channels are the weights' last axis (data
+    /// gradients). `scale`: a factor for each output channel, not with `turned`.
+    pub fn pack(&self, isa: Isa, weights: &Weights, turned: bool, scale: Option<&[f32]>, out: &mut [f32]) {
+        let tiles = Tiles::of(isa);
+        assert_eq!(out.len(), self.packed_len);
+        let depth = if turned { weights.out } else { weights.channels };
+        let len = weights.channels * weights.out;
         for ((window, packing), &offset) in self.windows.iter().zip(&self.packings).zip(&self.packed) {
-            let tap_rows = window.tap_rows(source_channels).max(1);
-            let out = &mut out[offset..offset + packing.len(tiles)];
-            packing.pack(tiles, out, |row, column| {
-                let (tap, rest) = (row / tap_rows, row % tap_rows);
-                let (run, channel) = (rest / source_channels, rest % source_channels);
-                weight(window.kernel_rows[tap], window.kernel_cols[run], channel, column)
-            });
+            let runs =
+                window.kernel_rows.iter().flat_map(|&ky| window.kernel_cols.iter().map(move |&kx| (ky, kx)));
+            for (i, (ky, kx)) in runs.enumerate() {
+                let from = (ky * weights.kernel_cols + kx) * len;
+                let data = weights.values[from..from + len].as_ptr();
+                let block = Block { data, turned, rows: depth, scale };
+                // SAFETY: the window's packing has a block of `depth` rows for each of its kernel positions.
+                unsafe { packing.pack(isa, tiles, i * depth, &block, out.as_mut_ptr().add(offset)) };
+            }
         }
     }
 

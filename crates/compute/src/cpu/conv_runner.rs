@@ -3,7 +3,7 @@
 use crate::graph::{Params, Role};
 use crate::plan::ConvInfo;
 
-use super::conv::{DenseConv, Epilogue};
+use super::conv::{DenseConv, Epilogue, Weights};
 use super::depthwise::Depthwise;
 use super::norm::{Affine, Moments};
 use super::scratch::{Shared, Tensor};
@@ -56,27 +56,26 @@ impl ConvRunner {
 
     /// Takes the weights in; `folded`: the affine form of the norm that is folded in.
     pub fn prepare(&mut self, isa: Isa, params: &Params, folded: Option<&Affine>) {
-        let tiles = Tiles::of(isa);
         let weight = params.get(self.info.weight.index());
         let bias = self.info.bias.map(|b| params.get(b.index()));
-        let (kw, c, out) = (self.info.geometry.kernel.1, self.info.input[3], self.info.output[3]);
+        let (kernel_cols, channels, out) =
+            (self.info.geometry.kernel.1, self.info.input[3], self.info.output[3]);
         let scale = |o: usize| folded.map_or(1.0, |f| f.scale[o]);
         match &self.kernels {
             Kernels::Dense { forward, data_grad, .. } => {
+                let weights = Weights { values: weight, kernel_cols, channels, out };
                 self.forward.resize(forward.packed_len(), 0.0);
-                let at =
-                    |ky: usize, kx: usize, i: usize, o: usize| weight[((ky * kw + kx) * c + i) * out + o];
-                forward.pack(tiles, c, &mut self.forward, |ky, kx, i, o| at(ky, kx, i, o) * scale(o));
+                forward.pack(isa, &weights, false, folded.map(|f| &f.scale[..]), &mut self.forward);
                 if let Some(data_grad) = data_grad {
                     self.data_grad.resize(data_grad.packed_len(), 0.0);
-                    data_grad.pack(tiles, out, &mut self.data_grad, |ky, kx, o, i| at(ky, kx, i, o));
+                    data_grad.pack(isa, &weights, true, None, &mut self.data_grad);
                 }
             }
             Kernels::Depthwise { data_grad, .. } => {
                 self.forward = weight.iter().enumerate().map(|(i, w)| w * scale(i % out)).collect();
                 if self.info.data_grad {
                     let turned = data_grad.is_some();
-                    self.data_grad = if turned { Depthwise::turn(weight, c) } else { weight.to_vec() };
+                    self.data_grad = if turned { Depthwise::turn(weight, channels) } else { weight.to_vec() };
                 }
             }
         }

@@ -13,6 +13,7 @@ mod scratch;
 mod shape_ops;
 mod simd;
 mod tile;
+mod transpose;
 mod weight_grad;
 mod window;
 

@@ -81,6 +81,18 @@ pub(crate) trait Simd: Copy {
     unsafe fn pow2_of_shifted(n: Self::V) -> Self::V;
     /// Lanes of `x` where `a < b`, else zero.
     unsafe fn keep_if_less(a: Self::V, b: Self::V, x: Self::V) -> Self::V;
+    /// Sum of the lanes.
+    unsafe fn reduce_add(v: Self::V) -> f32;
+    /// Largest lane.
+    unsafe fn reduce_max(v: Self::V) -> f32;
+    /// Writes a block of `LANES` x `LANES` transposed; strides in elements between rows.
+    unsafe fn transpose_block(from: *const f32, from_stride: usize, to: *mut f32, to_stride: usize);
+    /// 1 / x within 2 units in the last place, for x in [1, 2^100].
+    #[inline(always)]
+    unsafe fn reciprocal(x: Self::V) -> Self::V {
+        // SAFETY: the caller's promise.
+        unsafe { Self::div(Self::splat(1.0), x) }
+    }
 
     #[inline(always)]
     unsafe fn zero() -> Self::V {
@@ -127,10 +139,7 @@ pub(crate) trait Simd: Copy {
     #[inline(always)]
     unsafe fn sigmoid(x: Self::V) -> Self::V {
         // SAFETY: the caller's promise.
-        unsafe {
-            let one = Self::splat(1.0);
-            Self::div(one, Self::add(one, Self::exp(Self::sub(Self::zero(), x))))
-        }
+        unsafe { Self::reciprocal(Self::add(Self::splat(1.0), Self::exp(Self::sub(Self::zero(), x)))) }
     }
 }
 
@@ -209,6 +218,57 @@ mod x86 {
         unsafe fn keep_if_less(a: __m512, b: __m512, x: __m512) -> __m512 {
             unsafe { _mm512_maskz_mov_ps(_mm512_cmp_ps_mask::<_CMP_LT_OQ>(a, b), x) }
         }
+        #[inline(always)]
+        unsafe fn reduce_add(v: __m512) -> f32 {
+            unsafe { _mm512_reduce_add_ps(v) }
+        }
+        #[inline(always)]
+        unsafe fn reduce_max(v: __m512) -> f32 {
+            unsafe { _mm512_reduce_max_ps(v) }
+        }
+        /// An estimate of 14 bits and one step of Newton's iteration; division is several times slower.
+        #[inline(always)]
+        unsafe fn reciprocal(x: __m512) -> __m512 {
+            unsafe {
+                let y = _mm512_rcp14_ps(x);
+                _mm512_fmadd_ps(y, _mm512_fnmadd_ps(x, y, _mm512_set1_ps(1.0)), y)
+            }
+        }
+        #[inline(always)]
+        unsafe fn transpose_block(from: *const f32, from_stride: usize, to: *mut f32, to_stride: usize) {
+            unsafe {
+                let mut r = [_mm512_setzero_ps(); 16];
+                for (i, x) in r.iter_mut().enumerate() {
+                    *x = _mm512_loadu_ps(from.add(i * from_stride));
+                }
+                let mut t = r;
+                for i in 0..8 {
+                    t[2 * i] = _mm512_unpacklo_ps(r[2 * i], r[2 * i + 1]);
+                    t[2 * i + 1] = _mm512_unpackhi_ps(r[2 * i], r[2 * i + 1]);
+                }
+                let pair = |a, b, high| {
+                    let (a, b) = (_mm512_castps_pd(a), _mm512_castps_pd(b));
+                    _mm512_castpd_ps(if high { _mm512_unpackhi_pd(a, b) } else { _mm512_unpacklo_pd(a, b) })
+                };
+                for g in (0..16).step_by(4) {
+                    for j in 0..4 {
+                        r[g + j] = pair(t[g + j / 2], t[g + j / 2 + 2], j % 2 == 1);
+                    }
+                }
+                // r[4 g + j] holds, in its quarter q, column 4 q + j of rows 4 g to 4 g + 3.
+                for j in 0..4 {
+                    let even = _mm512_shuffle_f32x4::<0x88>(r[j], r[4 + j]);
+                    let odd = _mm512_shuffle_f32x4::<0xdd>(r[j], r[4 + j]);
+                    let even_low = _mm512_shuffle_f32x4::<0x88>(r[8 + j], r[12 + j]);
+                    let odd_low = _mm512_shuffle_f32x4::<0xdd>(r[8 + j], r[12 + j]);
+                    let out = |column: usize, v| _mm512_storeu_ps(to.add(column * to_stride), v);
+                    out(j, _mm512_shuffle_f32x4::<0x88>(even, even_low));
+                    out(4 + j, _mm512_shuffle_f32x4::<0x88>(odd, odd_low));
+                    out(8 + j, _mm512_shuffle_f32x4::<0xdd>(even, even_low));
+                    out(12 + j, _mm512_shuffle_f32x4::<0xdd>(odd, odd_low));
+                }
+            }
+        }
     }
 
     #[derive(Clone, Copy)]
@@ -284,6 +344,52 @@ mod x86 {
         #[inline(always)]
         unsafe fn keep_if_less(a: __m256, b: __m256, x: __m256) -> __m256 {
             unsafe { _mm256_and_ps(_mm256_cmp_ps::<_CMP_LT_OQ>(a, b), x) }
+        }
+        #[inline(always)]
+        unsafe fn reduce_add(v: __m256) -> f32 {
+            unsafe {
+                let x = _mm_add_ps(_mm256_castps256_ps128(v), _mm256_extractf128_ps::<1>(v));
+                let x = _mm_add_ps(x, _mm_movehl_ps(x, x));
+                _mm_cvtss_f32(_mm_add_ss(x, _mm_movehdup_ps(x)))
+            }
+        }
+        #[inline(always)]
+        unsafe fn reduce_max(v: __m256) -> f32 {
+            unsafe {
+                let x = _mm_max_ps(_mm256_castps256_ps128(v), _mm256_extractf128_ps::<1>(v));
+                let x = _mm_max_ps(x, _mm_movehl_ps(x, x));
+                _mm_cvtss_f32(_mm_max_ss(x, _mm_movehdup_ps(x)))
+            }
+        }
+        #[inline(always)]
+        unsafe fn transpose_block(from: *const f32, from_stride: usize, to: *mut f32, to_stride: usize) {
+            unsafe {
+                let mut r = [_mm256_setzero_ps(); 8];
+                for (i, x) in r.iter_mut().enumerate() {
+                    *x = _mm256_loadu_ps(from.add(i * from_stride));
+                }
+                let mut t = r;
+                for i in 0..4 {
+                    t[2 * i] = _mm256_unpacklo_ps(r[2 * i], r[2 * i + 1]);
+                    t[2 * i + 1] = _mm256_unpackhi_ps(r[2 * i], r[2 * i + 1]);
+                }
+                let pair = |a, b, high| {
+                    let (a, b) = (_mm256_castps_pd(a), _mm256_castps_pd(b));
+                    _mm256_castpd_ps(if high { _mm256_unpackhi_pd(a, b) } else { _mm256_unpacklo_pd(a, b) })
+                };
+                for g in [0, 4] {
+                    for j in 0..4 {
+                        r[g + j] = pair(t[g + j / 2], t[g + j / 2 + 2], j % 2 == 1);
+                    }
+                }
+                for j in 0..4 {
+                    _mm256_storeu_ps(to.add(j * to_stride), _mm256_permute2f128_ps::<0x20>(r[j], r[4 + j]));
+                    _mm256_storeu_ps(
+                        to.add((4 + j) * to_stride),
+                        _mm256_permute2f128_ps::<0x31>(r[j], r[4 + j]),
+                    );
+                }
+            }
         }
     }
 }
@@ -366,6 +472,22 @@ impl Simd for Portable {
     #[inline(always)]
     unsafe fn keep_if_less(a: [f32; N], b: [f32; N], x: [f32; N]) -> [f32; N] {
         std::array::from_fn(|i| if a[i] < b[i] { x[i] } else { 0.0 })
+    }
+    #[inline(always)]
+    unsafe fn reduce_add(v: [f32; N]) -> f32 {
+        v.iter().sum()
+    }
+    #[inline(always)]
+    unsafe fn reduce_max(v: [f32; N]) -> f32 {
+        v.into_iter().fold(f32::NEG_INFINITY, f32::max)
+    }
+    #[inline(always)]
+    unsafe fn transpose_block(from: *const f32, from_stride: usize, to: *mut f32, to_stride: usize) {
+        for i in 0..N {
+            for j in 0..N {
+                unsafe { *to.add(j * to_stride + i) = *from.add(i * from_stride + j) };
+            }
+        }
     }
 }
 
