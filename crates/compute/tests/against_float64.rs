@@ -268,3 +268,23 @@ fn calibration_collects_statistics_without_changing_the_output() {
     assert_eq!(statistics[0].0, "a.bn");
     assert!(relative_error(&statistics[0].1, &first) < 1e-5);
 }
+
+#[test]
+fn shapes_of_winograds_algorithm() {
+    for (n, h, w, c, out, pad) in [
+        (2, 13, 13, 16, 24, [1; 4]),
+        (1, 8, 16, 33, 17, [1; 4]),
+        (1, 9, 10, 20, 70, [0, 2, 1, 0]),
+        (3, 26, 6, 8, 8, [1; 4]),
+    ] {
+        let mut g = Graph::new();
+        let x = g.input("x", [n, h, w, 2]);
+        let first = conv(&mut g, x, "first", c, 1, 1, true);
+        let spec = Conv { name: "y".into(), out, kernel: (3, 3), stride: (1, 1), pad, groups: 1, bias: true };
+        let y = g.conv2d(first, spec);
+        g.output("y", y);
+        for isa in Isa::available() {
+            check(&g, isa, 2);
+        }
+    }
+}

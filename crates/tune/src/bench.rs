@@ -149,10 +149,12 @@ pub fn bench(
             for i in 0..rounds + WARM_UP {
                 let start = Instant::now();
                 step.run(&batch, &mut params, &mut grads)?;
-                // Noise has no gradient that could overflow here; if it had, the next step would report it.
-                let _ = clip_global_norm(&mut grads, optimiser.slots(), 10.0);
-                optimiser.step(&mut params.values, &grads, &Rates::constant(1e-4, 0.9, 5e-4));
-                ema.update(&params.values);
+                step.pool().install(|| {
+                    // Noise has no gradient that could overflow here; if it had, the next step would report it.
+                    let _ = clip_global_norm(&mut grads, optimiser.slots(), 10.0);
+                    optimiser.step(&mut params.values, &grads, &Rates::constant(1e-4, 0.9, 5e-4));
+                    ema.update(&params.values);
+                });
                 report(i, start.elapsed());
                 if i + 1 == WARM_UP {
                     step.largest_executor().map(Executor::start_profile);

@@ -28,7 +28,7 @@ impl Matrix {
     }
 
     /// The matrix from row i on.
-    unsafe fn from_row(self, i: usize) -> Matrix {
+    unsafe fn rows_from(self, i: usize) -> Matrix {
         // SAFETY: the caller's promise that the row exists.
         Matrix { data: unsafe { self.at(i, 0) }, ..self }
     }
@@ -282,9 +282,9 @@ pub(crate) unsafe fn forward(isa: Isa, attention: Attention, qkv: Tensor, y: Ten
                 let inverse = scratch.add(stride * (BLOCK + kd) + 64);
                 transpose(isa, k.data, k.stride, l, kd, turned.data, stride);
                 for (first, n) in blocks(l) {
-                    multiply(tiles, Product::Plain, (n, l, kd), q.from_row(first), turned, scores, false);
+                    multiply(tiles, Product::Plain, (n, l, kd), q.rows_from(first), turned, scores, false);
                     exp_rows(isa, scores.data, stride, n, l, shape.scale(), inverse);
-                    let out = out.from_row(first);
+                    let out = out.rows_from(first);
                     multiply(tiles, Product::Plain, (n, vd, l), scores, v, out, false);
                     scale_rows(isa, (out.data, out.stride), (out.data, out.stride), n, vd, inverse);
                 }
@@ -328,13 +328,13 @@ pub(crate) unsafe fn backward(
                 transpose(isa, k.data, k.stride, l, kd, kt.data, stride);
                 transpose(isa, v.data, v.stride, l, vd, vt.data, stride);
                 for (first, n) in blocks(l) {
-                    let (e, ds, dout) = (e.from_row(first), ds.from_row(first), dout.from_row(first));
+                    let (e, ds, dout) = (e.rows_from(first), ds.rows_from(first), dout.rows_from(first));
                     let inverse = inverse.add(first);
-                    multiply(tiles, Product::Plain, (n, l, kd), q.from_row(first), kt, e, false);
+                    multiply(tiles, Product::Plain, (n, l, kd), q.rows_from(first), kt, e, false);
                     exp_rows(isa, e.data, stride, n, l, shape.scale(), inverse);
                     multiply(tiles, Product::Plain, (n, l, vd), dout, vt, ds, false);
                     softmax_grad_rows(isa, e.data, ds.data, stride, n, l, shape.scale(), inverse);
-                    multiply(tiles, Product::Plain, (n, kd, l), ds, k, dq.from_row(first), add);
+                    multiply(tiles, Product::Plain, (n, kd, l), ds, k, dq.rows_from(first), add);
                 }
                 // The probabilities' factors go to dout instead, which is smaller.
                 scale_rows(isa, (dout.data, dout.stride), (scaled.data, vd_stride), l, vd, inverse);

@@ -6,15 +6,63 @@ use crate::plan::ConvInfo;
 use super::conv::{DenseConv, Epilogue, Weights};
 use super::depthwise::Depthwise;
 use super::norm::{Affine, Moments};
-use super::scratch::{Shared, Tensor};
+use super::scratch::{Arena, Shared, Tensor};
 use super::simd::Isa;
 use super::tile::Tiles;
 use super::weight_grad::WeightGrad;
 use super::window::Window;
+use super::winograd::{self, Winograd, WinogradWeightGrad};
+
+/// A dense convolution, by one of two algorithms.
+enum Gather {
+    Direct(DenseConv),
+    Winograd(Winograd),
+}
+
+enum DenseWeightGrad {
+    Direct(WeightGrad),
+    Winograd(WinogradWeightGrad),
+}
 
 enum Kernels {
-    Dense { forward: DenseConv, data_grad: Option<DenseConv>, weight_grad: WeightGrad },
+    Dense { forward: Gather, data_grad: Option<Gather>, weight_grad: DenseWeightGrad },
     Depthwise { forward: Depthwise, data_grad: Option<Depthwise> },
+}
+
+impl Gather {
+    /// Packs the weights; see [`DenseConv::pack`].
+    fn pack(&self, isa: Isa, weights: &Weights, turned: bool, scale: Option<&[f32]>, out: &mut Arena) {
+        match self {
+            Gather::Direct(conv) => {
+                out.reserve(conv.packed_len());
+                conv.pack(isa, weights, turned, scale, out.as_mut_slice());
+            }
+            Gather::Winograd(conv) => {
+                out.reserve(conv.packed_len(Tiles::of(isa)));
+                conv.pack(isa, weights, turned, scale, out.as_mut_slice());
+            }
+        }
+    }
+
+    /// # Safety
+    /// As [`DenseConv::run`].
+    unsafe fn run(
+        &self,
+        isa: Isa,
+        source: Tensor,
+        destination: Tensor,
+        packed: &[f32],
+        epilogue: Epilogue,
+        moments: Option<&mut [Moments]>,
+    ) {
+        // SAFETY: the caller's promise.
+        unsafe {
+            match self {
+                Gather::Direct(conv) => conv.run(isa, source, destination, packed, epilogue, moments),
+                Gather::Winograd(conv) => conv.run(isa, source, destination, packed, epilogue, moments),
+            }
+        }
+    }
 }
 
 /// See the module.
@@ -22,9 +70,9 @@ pub(super) struct ConvRunner {
     info: ConvInfo,
     kernels: Kernels,
     /// Weights as the forward kernel wants them (packed, or `[kh][kw][c]`), with a folded norm's scale.
-    forward: Vec<f32>,
+    forward: Arena,
     /// Weights as the data gradient wants them.
-    data_grad: Vec<f32>,
+    data_grad: Arena,
     bias: Option<Vec<f32>>,
 }
 
@@ -34,13 +82,21 @@ impl ConvRunner {
         let tiles = Tiles::of(isa);
         let [_, oh, ow, _] = info.output;
         let [_, h, w, _] = info.input;
-        let kernels = if g.groups == 1 {
+        let kernels = if g.groups == 1 && winograd::pays(&g, info.input, info.output) {
+            let data_grad = || Gather::Winograd(Winograd::data_grad(&g, info.input, info.output));
             Kernels::Dense {
-                forward: DenseConv::new(tiles, vec![Window::forward(&g, oh, ow)], info.input, info.output),
+                forward: Gather::Winograd(Winograd::forward(&g, info.input, info.output)),
+                data_grad: info.data_grad.then(data_grad),
+                weight_grad: DenseWeightGrad::Winograd(WinogradWeightGrad::new(&g, info.input, info.output)),
+            }
+        } else if g.groups == 1 {
+            let direct = |windows, from, to| Gather::Direct(DenseConv::new(tiles, windows, from, to));
+            Kernels::Dense {
+                forward: direct(vec![Window::forward(&g, oh, ow)], info.input, info.output),
                 data_grad: info
                     .data_grad
-                    .then(|| DenseConv::new(tiles, Window::data_grad(&g, h, w), info.output, info.input)),
-                weight_grad: WeightGrad::new(g, info.input, info.output),
+                    .then(|| direct(Window::data_grad(&g, h, w), info.output, info.input)),
+                weight_grad: DenseWeightGrad::Direct(WeightGrad::new(g, info.input, info.output)),
             }
         } else {
             Kernels::Depthwise {
@@ -51,7 +107,13 @@ impl ConvRunner {
                     .flatten(),
             }
         };
-        ConvRunner { info: info.clone(), kernels, forward: Vec::new(), data_grad: Vec::new(), bias: None }
+        ConvRunner {
+            info: info.clone(),
+            kernels,
+            forward: Arena::new(0),
+            data_grad: Arena::new(0),
+            bias: None,
+        }
     }
 
     /// Takes the weights in; `folded`: the affine form of the norm that is folded in.
@@ -64,35 +126,42 @@ impl ConvRunner {
         match &self.kernels {
             Kernels::Dense { forward, data_grad, .. } => {
                 let weights = Weights { values: weight, kernel_cols, channels, out };
-                self.forward.resize(forward.packed_len(), 0.0);
                 forward.pack(isa, &weights, false, folded.map(|f| &f.scale[..]), &mut self.forward);
                 if let Some(data_grad) = data_grad {
-                    self.data_grad.resize(data_grad.packed_len(), 0.0);
                     data_grad.pack(isa, &weights, true, None, &mut self.data_grad);
                 }
             }
             Kernels::Depthwise { data_grad, .. } => {
-                self.forward = weight.iter().enumerate().map(|(i, w)| w * scale(i % out)).collect();
+                self.forward.reserve(weight.len());
+                let scaled = weight.iter().enumerate().map(|(i, w)| w * scale(i % out));
+                self.forward.as_mut_slice().iter_mut().zip(scaled).for_each(|(to, w)| *to = w);
                 if self.info.data_grad {
-                    let turned = data_grad.is_some();
-                    self.data_grad = if turned { Depthwise::turn(weight, channels) } else { weight.to_vec() };
+                    self.data_grad.reserve(weight.len());
+                    let to = self.data_grad.as_mut_slice();
+                    match data_grad {
+                        Some(_) => Depthwise::turn(weight, channels, to),
+                        None => to.copy_from_slice(weight),
+                    }
                 }
             }
         }
-        self.bias = match (bias, folded) {
-            (None, None) => None,
-            (Some(bias), None) => Some(bias.to_vec()),
-            (bias, Some(folded)) => Some(
-                (0..out).map(|o| folded.shift[o] + bias.map_or(0.0, |b| b[o] * folded.scale[o])).collect(),
-            ),
-        };
+        if bias.is_some() || folded.is_some() {
+            let shifted = |o: usize| match (bias, folded) {
+                (bias, Some(folded)) => folded.shift[o] + bias.map_or(0.0, |b| b[o] * folded.scale[o]),
+                (bias, None) => bias.map_or(0.0, |b| b[o]),
+            };
+            let to = self.bias.get_or_insert_default();
+            to.clear();
+            to.extend((0..out).map(shifted));
+        }
     }
 
     /// Pixels of each part in which the forward pass takes statistics.
     pub fn part_counts(&self, out: &mut Vec<usize>) {
         out.clear();
         match &self.kernels {
-            Kernels::Dense { forward, .. } => forward.part_counts(self.info.output, out),
+            Kernels::Dense { forward: Gather::Direct(conv), .. } => conv.part_counts(self.info.output, out),
+            Kernels::Dense { forward: Gather::Winograd(conv), .. } => out.extend(conv.part_counts()),
             Kernels::Depthwise { forward, .. } => out.extend(forward.part_counts()),
         }
     }
@@ -112,9 +181,11 @@ impl ConvRunner {
         // SAFETY: the caller's promise.
         unsafe {
             match &self.kernels {
-                Kernels::Dense { forward, .. } => forward.run(isa, x, y, &self.forward, epilogue, moments),
+                Kernels::Dense { forward, .. } => {
+                    forward.run(isa, x, y, self.forward.as_slice(), epilogue, moments)
+                }
                 Kernels::Depthwise { forward, .. } => {
-                    forward.run(isa, x, y, &self.forward, epilogue, moments)
+                    forward.run(isa, x, y, self.forward.as_slice(), epilogue, moments)
                 }
             }
         }
@@ -129,13 +200,13 @@ impl ConvRunner {
             match &self.kernels {
                 Kernels::Dense { data_grad, .. } => {
                     let kernel = data_grad.as_ref().expect("made where the plan has the step");
-                    kernel.run(isa, dy, dx, &self.data_grad, epilogue, None);
+                    kernel.run(isa, dy, dx, self.data_grad.as_slice(), epilogue, None);
                 }
                 Kernels::Depthwise { data_grad: Some(kernel), .. } => {
-                    kernel.run(isa, dy, dx, &self.data_grad, epilogue, None);
+                    kernel.run(isa, dy, dx, self.data_grad.as_slice(), epilogue, None);
                 }
                 Kernels::Depthwise { forward, data_grad: None } => {
-                    forward.scatter_data_grad(dy, dx, &self.data_grad, add);
+                    forward.scatter_data_grad(dy, dx, self.data_grad.as_slice(), add);
                 }
             }
         }
@@ -143,26 +214,22 @@ impl ConvRunner {
 
     /// # Safety
     /// As [`ConvRunner::forward`].
-    pub unsafe fn weight_grad(
-        &self,
-        isa: Isa,
-        x: Tensor,
-        dy: Tensor,
-        partial: &mut Vec<f32>,
-        out: &mut [f32],
-    ) {
-        let need = match &self.kernels {
-            Kernels::Dense { weight_grad, .. } => weight_grad.partial_len(),
-            Kernels::Depthwise { forward, .. } => forward.partial_len(),
-        };
-        if partial.len() < need {
-            partial.resize(need, 0.0);
-        }
+    pub unsafe fn weight_grad(&self, isa: Isa, x: Tensor, dy: Tensor, buffer: &mut Arena, out: &mut [f32]) {
         // SAFETY: the caller's promise.
         unsafe {
             match &self.kernels {
-                Kernels::Dense { weight_grad, .. } => weight_grad.run(isa, x, dy, partial, out),
-                Kernels::Depthwise { forward, .. } => forward.weight_grad(isa, x, dy, partial, out),
+                Kernels::Dense { weight_grad: DenseWeightGrad::Direct(kernel), .. } => {
+                    buffer.reserve(kernel.partial_len());
+                    kernel.run(isa, x, dy, buffer.as_mut_slice(), out);
+                }
+                Kernels::Dense { weight_grad: DenseWeightGrad::Winograd(kernel), .. } => {
+                    buffer.reserve(kernel.partial_len());
+                    kernel.run(isa, x, dy, buffer.as_mut_slice(), out);
+                }
+                Kernels::Depthwise { forward, .. } => {
+                    buffer.reserve(forward.partial_len());
+                    forward.weight_grad(isa, x, dy, buffer.as_mut_slice(), out);
+                }
             }
         }
     }

@@ -72,9 +72,11 @@ impl Depthwise {
         })
     }
 
-    /// Weights `[kh][kw][c]` with rows and columns in reverse.
-    pub fn turn(weights: &[f32], channels: usize) -> Vec<f32> {
-        weights.chunks(channels).rev().flatten().copied().collect()
+    /// Weights `[kh][kw][c]` with rows and columns in reverse, to `out`.
+    pub fn turn(weights: &[f32], channels: usize, out: &mut [f32]) {
+        for (to, from) in out.chunks_mut(channels).zip(weights.chunks(channels).rev()) {
+            to.copy_from_slice(from);
+        }
     }
 
     /// Pixels of each part.

@@ -11,7 +11,7 @@ use crate::plan::{Plan, Step, View};
 
 use super::conv::Epilogue;
 use super::conv_runner::ConvRunner;
-use super::norm::{Affine, Backward, Moments, Sums};
+use super::norm::{Affine, Backward, Lent, Moments};
 use super::profile::{Profile, StepTime};
 use super::scratch::{Arena, Shared, Tensor};
 use super::shape_ops::Pool;
@@ -33,11 +33,24 @@ pub struct Executor {
     norms: Vec<NormState>,
     /// Copies of the channel scales, by parameter.
     scales: Vec<(ParamId, Vec<f32>)>,
-    partial: Vec<f32>,
+    /// Lent to weight gradients.
+    buffer: Arena,
     moments: Vec<Moments>,
     counts: Vec<usize>,
-    sums: Vec<Sums>,
+    /// Lent to norms.
+    totals: Vec<(f64, f64)>,
+    lent: Lent,
     profile: Option<Profile>,
+}
+
+/// An executor's arena, on its way to another one.
+pub struct Memory(Arena);
+
+impl Default for Memory {
+    /// None.
+    fn default() -> Memory {
+        Memory(Arena::new(0))
+    }
 }
 
 /// A norm's parameters, and its statistics of the last forward pass.
@@ -51,6 +64,12 @@ struct NormState {
     pixels: usize,
 }
 
+/// Takes values in; allocates nothing where their number stays.
+fn refill(to: &mut Vec<f32>, from: &[f32]) {
+    to.clear();
+    to.extend_from_slice(from);
+}
+
 impl Executor {
     /// Makes the kernels and the arena of a plan; `pool` gives the threads.
     pub fn new(plan: Arc<Plan>, pool: Arc<ThreadPool>) -> Executor {
@@ -62,6 +81,11 @@ impl Executor {
     /// # Panics
     /// If this processor does not have the instruction set.
     pub fn with_isa(plan: Arc<Plan>, pool: Arc<ThreadPool>, isa: Isa) -> Executor {
+        let len = plan.arena_len;
+        Executor::with_arena(plan, pool, isa, len)
+    }
+
+    fn with_arena(plan: Arc<Plan>, pool: Arc<ThreadPool>, isa: Isa, arena_len: usize) -> Executor {
         assert!(Isa::available().contains(&isa), "this processor has no {}", isa.name());
         let convs = plan.convs.iter().map(|info| ConvRunner::new(isa, info)).collect();
         let norms = vec![NormState::default(); plan.norms.len()];
@@ -74,19 +98,36 @@ impl Executor {
             })
             .collect();
         Executor {
-            arena: Arena::new(plan.arena_len),
+            arena: Arena::new(arena_len),
             plan,
             pool,
             isa,
             convs,
             norms,
             scales,
-            partial: Vec::new(),
+            buffer: Arena::new(0),
             moments: Vec::new(),
             counts: Vec::new(),
-            sums: Vec::new(),
+            totals: Vec::new(),
+            lent: Lent::default(),
             profile: None,
         }
+    }
+
+    /// As [`Executor::new`], but without an arena: nothing can be run before [`Executor::take_memory`].
+    pub fn without_memory(plan: Arc<Plan>, pool: Arc<ThreadPool>) -> Executor {
+        Executor::with_arena(plan, pool, Isa::detect(), 0)
+    }
+
+    /// Gives the arena away, for plans that are run in turn; what outputs held is lost.
+    pub fn give_memory(&mut self) -> Memory {
+        Memory(std::mem::replace(&mut self.arena, Arena::new(0)))
+    }
+
+    /// Takes over another executor's arena, made larger where this plan needs more.
+    pub fn take_memory(&mut self, Memory(mut arena): Memory) {
+        arena.reserve(self.plan.arena_len);
+        self.arena = arena;
     }
 
     /// The plan that is run.
@@ -127,15 +168,15 @@ impl Executor {
     pub fn prepare(&mut self, params: &Params) {
         let start = Instant::now();
         for (state, info) in self.norms.iter_mut().zip(&self.plan.norms) {
-            state.gamma = params.get(info.scale.index()).to_vec();
-            state.beta = params.get(info.shift.index()).to_vec();
+            refill(&mut state.gamma, params.get(info.scale.index()));
+            refill(&mut state.beta, params.get(info.shift.index()));
             if !info.batch_stats {
                 let (mean, var) = (params.get(info.mean.index()), params.get(info.var.index()));
                 state.affine = Affine::new(&state.gamma, &state.beta, mean, var, info.eps);
             }
         }
         for (id, values) in &mut self.scales {
-            *values = params.get(id.index()).to_vec();
+            refill(values, params.get(id.index()));
         }
         let (isa, norms, infos) = (self.isa, &self.norms, &self.plan.convs);
         let convs = &mut self.convs;
@@ -222,6 +263,7 @@ impl Executor {
 
     fn tensor(&mut self, view: &View) -> Tensor {
         let offset = self.plan.offset(view);
+        debug_assert!(self.arena.len() >= self.plan.arena_len);
         debug_assert!(
             offset + (view.pixels() - 1) * view.pixel_stride + view.channels() <= self.plan.arena_len
         );
@@ -231,6 +273,7 @@ impl Executor {
     }
 
     fn run(&mut self, steps: std::ops::Range<usize>, grads: &mut [f32]) {
+        assert!(self.arena.len() >= self.plan.arena_len, "an executor runs with its memory");
         let (plan, pool) = (Arc::clone(&self.plan), Arc::clone(&self.pool));
         pool.install(|| {
             for i in steps {
@@ -320,7 +363,7 @@ impl Executor {
                 Step::ConvGradWeight { conv, x, dy } => {
                     let (x, dy) = (self.tensor(&x), self.tensor(&dy));
                     let out = &mut grads[self.convs[conv].weight_range(&self.plan.params)];
-                    self.convs[conv].weight_grad(isa, x, dy, &mut self.partial, out);
+                    self.convs[conv].weight_grad(isa, x, dy, &mut self.buffer, out);
                 }
                 Step::ConvGradBias { bias, dy } => {
                     let dy = self.tensor(&dy);
@@ -332,10 +375,14 @@ impl Executor {
                     let affine = &self.norms[norm].affine;
                     let batch_stats = info.batch_stats;
                     let backward = Backward { isa, z, dy, dz, affine, activation, batch_stats, add };
-                    let (d_scale, d_shift) = backward.run(&mut self.sums);
+                    backward.run(&mut self.lent);
                     if info.trained {
-                        grads[self.plan.params[info.scale.index()].range()].copy_from_slice(&d_scale);
-                        grads[self.plan.params[info.shift.index()].range()].copy_from_slice(&d_shift);
+                        let [scale, shift] =
+                            [info.scale, info.shift].map(|p| self.plan.params[p.index()].offset);
+                        for (c, (d_scale, d_shift)) in self.lent.parameters().enumerate() {
+                            grads[scale + c] = d_scale;
+                            grads[shift + c] = d_shift;
+                        }
                     }
                 }
                 Step::ActivationGrad { activation, x, dy, dx, add } => {
@@ -387,10 +434,11 @@ impl Executor {
         state.batch_mean.resize(info.channels, 0.0);
         state.batch_var.resize(info.channels, 0.0);
         state.pixels = pixels;
-        norm::combine(&self.moments, &self.counts, &mut state.batch_mean, &mut state.batch_var);
+        let (mean, var) = (&mut state.batch_mean, &mut state.batch_var);
+        norm::combine(&self.moments, &self.counts, &mut self.totals, mean, var);
         if info.batch_stats {
-            state.affine =
-                Affine::new(&state.gamma, &state.beta, &state.batch_mean, &state.batch_var, info.eps);
+            let (mean, var) = (&state.batch_mean, &state.batch_var);
+            state.affine.set(&state.gamma, &state.beta, mean, var, info.eps);
         }
     }
 }

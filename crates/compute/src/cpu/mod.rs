@@ -16,7 +16,8 @@ mod tile;
 mod transpose;
 mod weight_grad;
 mod window;
+mod winograd;
 
-pub use executor::Executor;
+pub use executor::{Executor, Memory};
 pub use profile::{Profile, StepTime};
 pub use simd::Isa;

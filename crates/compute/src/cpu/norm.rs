@@ -71,21 +71,31 @@ pub(crate) unsafe fn part_moments(isa: Isa, x: Tensor, moments: &mut Vec<Moments
     });
 }
 
-/// Combines parts to `(mean, biased variance)` of each channel.
-pub(crate) fn combine(moments: &[Moments], counts: &[usize], mean: &mut [f32], var: &mut [f32]) {
+/// Combines parts to `(mean, biased variance)` of each channel. `sums` is lent.
+pub(crate) fn combine(
+    moments: &[Moments],
+    counts: &[usize],
+    sums: &mut Vec<(f64, f64)>,
+    mean: &mut [f32],
+    var: &mut [f32],
+) {
     let channels = mean.len();
-    for c in 0..channels {
-        let (mut total, mut m, mut m2) = (0.0f64, 0.0f64, 0.0f64);
-        for (p, &count) in counts.iter().enumerate() {
-            let part = moments[p * channels + c];
-            let n = count as f64;
-            let delta = f64::from(part.mean) - m;
-            m2 += f64::from(part.m2) + delta * delta * total * n / (total + n);
-            m += delta * n / (total + n);
-            total += n;
+    sums.clear();
+    sums.resize(channels, (0.0, 0.0));
+    let mut total = 0.0;
+    for (row, &count) in moments.chunks(channels).zip(counts) {
+        let n = count as f64;
+        let (share, weight) = (n / (total + n), total * n / (total + n));
+        for ((m, m2), part) in sums.iter_mut().zip(row) {
+            let delta = f64::from(part.mean) - *m;
+            *m2 += f64::from(part.m2) + delta * delta * weight;
+            *m += delta * share;
         }
-        mean[c] = m as f32;
-        var[c] = (m2 / total) as f32;
+        total += n;
+    }
+    for ((m, m2), (mean, var)) in sums.iter().zip(mean.iter_mut().zip(var)) {
+        *mean = *m as f32;
+        *var = (m2 / total) as f32;
     }
 }
 
@@ -100,15 +110,25 @@ pub(crate) struct Affine {
 
 impl Affine {
     pub fn new(gamma: &[f32], beta: &[f32], mean: &[f32], var: &[f32], eps: f32) -> Affine {
-        let inv_std: Vec<f32> =
-            var.iter().map(|&v| (1.0 / (f64::from(v) + f64::from(eps)).sqrt()) as f32).collect();
-        let scale: Vec<f32> = gamma.iter().zip(&inv_std).map(|(g, i)| g * i).collect();
-        let shift = beta
-            .iter()
-            .zip(mean.iter().zip(&scale))
-            .map(|(&b, (&m, &s))| (f64::from(b) - f64::from(m) * f64::from(s)) as f32)
-            .collect();
-        Affine { scale, shift, mean: mean.to_vec(), inv_std }
+        let mut affine = Affine::default();
+        affine.set(gamma, beta, mean, var, eps);
+        affine
+    }
+
+    /// Takes other values; allocates nothing where the number of channels stays.
+    pub fn set(&mut self, gamma: &[f32], beta: &[f32], mean: &[f32], var: &[f32], eps: f32) {
+        let refill = |to: &mut Vec<f32>, from: &mut dyn Iterator<Item = f32>| {
+            to.clear();
+            to.extend(from);
+        };
+        let inverse = |v: f32| (1.0 / (f64::from(v) + f64::from(eps)).sqrt()) as f32;
+        refill(&mut self.inv_std, &mut var.iter().map(|&v| inverse(v)));
+        refill(&mut self.scale, &mut gamma.iter().zip(&self.inv_std).map(|(g, i)| g * i));
+        refill(&mut self.mean, &mut mean.iter().copied());
+        let scaled = beta.iter().zip(mean.iter().zip(&self.scale));
+        let shift = scaled.map(|(&b, (&m, &s))| (f64::from(b) - f64::from(m) * f64::from(s)) as f32);
+        self.shift.clear();
+        self.shift.extend(shift);
     }
 }
 
@@ -173,17 +193,18 @@ pub(crate) struct Sums {
 }
 
 dispatch! {
-    /// The gradient sums of one part; u is the norm's output, du = dy * act'(u).
+    /// The gradient sums of one part; u is the norm's output, du = dy * act'(u). With `keep`, du is written over dy.
     fn grad_sums(
-        z: (*const f32, usize), dy: (*const f32, usize), pixels: usize, affine: &Affine, activation: Activation,
-        out: &mut [Sums],
+        z: (*const f32, usize), dy: (*mut f32, usize), keep: bool, pixels: usize, affine: &Affine,
+        activation: Activation, out: &mut [Sums],
     ) = grad_sums_impl
 }
 
 #[inline(always)]
 unsafe fn grad_sums_impl<S: Simd>(
     z: (*const f32, usize),
-    dy: (*const f32, usize),
+    dy: (*mut f32, usize),
+    keep: bool,
     pixels: usize,
     affine: &Affine,
     activation: Activation,
@@ -201,7 +222,11 @@ unsafe fn grad_sums_impl<S: Simd>(
             for p in 0..pixels {
                 let v = S::load_n(z.0.add(p * z.1 + c), n);
                 let u = S::fma(v, scale, shift);
-                let du = S::mul(A::slope::<S>(u), S::load_n(dy.0.add(p * dy.1 + c), n));
+                let place = dy.0.add(p * dy.1 + c);
+                let du = S::mul(A::slope::<S>(u), S::load_n(place, n));
+                if keep {
+                    S::store_n(place, du, n);
+                }
                 sum[p % 2] = S::add(sum[p % 2], du);
                 sum_x[p % 2] = S::fma(du, S::sub(v, mean), sum_x[p % 2]);
             }
@@ -215,6 +240,7 @@ unsafe fn grad_sums_impl<S: Simd>(
 }
 
 /// What turns du to dz: `dz = du * scale - z * slope - offset`, from the means over the batch.
+#[derive(Default)]
 pub(crate) struct GradAffine {
     pub slope: Vec<f32>,
     pub offset: Vec<f32>,
@@ -279,54 +305,73 @@ pub(crate) struct Backward<'a> {
 }
 
 impl Backward<'_> {
-    /// Writes dz; returns `(d scale, d shift)` of each channel.
+    /// Writes dz; `(d scale, d shift)` of each channel are then in [`Lent::parameters`].
     ///
     /// # Safety
     /// Tensors must be valid and of equal shape.
-    pub unsafe fn run(&self, sums: &mut Vec<Sums>) -> (Vec<f32>, Vec<f32>) {
+    pub unsafe fn run(&self, lent: &mut Lent) {
         let Backward { isa, z, dy, dz, affine, activation, batch_stats, add } = *self;
+        let Lent { sums, totals, grad } = lent;
         let channels = z.channels();
         let pixels = z.pixels();
         let part = part_pixels(channels);
         let parts = pixels.div_ceil(part);
+        // Where dz takes dy's place, du can wait there: the activation's slope is then formed once.
+        let keep = dz.data.get() == dy.data.get() && activation != Activation::Identity && !add;
         sums.clear();
         sums.resize(parts * channels, Sums::default());
         sums.par_chunks_mut(channels).enumerate().for_each(|(p, out)| {
             let n = part.min(pixels - p * part);
-            // SAFETY: the part's pixels exist.
+            // SAFETY: the part's pixels exist, and are this item's alone.
             unsafe {
                 let z = (z.pixel(p * part).cast_const(), z.pixel_stride);
-                let dy = (dy.pixel(p * part).cast_const(), dy.pixel_stride);
-                grad_sums(isa, z, dy, n, affine, activation, out);
+                let dy = (dy.pixel(p * part), dy.pixel_stride);
+                grad_sums(isa, z, dy, keep, n, affine, activation, out);
             }
         });
-        let mut d_shift = vec![0.0f64; channels];
-        let mut d_scale = vec![0.0f64; channels];
+        totals.clear();
+        totals.resize(channels, (0.0, 0.0));
         for row in sums.chunks(channels) {
-            for (c, s) in row.iter().enumerate() {
-                d_shift[c] += f64::from(s.du);
-                d_scale[c] += f64::from(s.du_x);
+            for ((d_scale, d_shift), s) in totals.iter_mut().zip(row) {
+                *d_shift += f64::from(s.du);
+                *d_scale += f64::from(s.du_x);
             }
         }
-        let grad = batch_stats.then(|| {
+        grad.slope.clear();
+        grad.offset.clear();
+        if batch_stats {
             let count = pixels as f64;
-            let mut grad = GradAffine { slope: vec![0.0; channels], offset: vec![0.0; channels] };
-            for c in 0..channels {
+            for (c, (d_scale, d_shift)) in totals.iter().enumerate() {
                 // dz = scale * (du - mean(du) - x * mean(du x)) with x = (z - mean) * inv_std.
                 let scale = f64::from(affine.scale[c]);
-                let slope = scale * d_scale[c] / count * f64::from(affine.inv_std[c]);
-                grad.slope[c] = slope as f32;
-                grad.offset[c] = (scale * d_shift[c] / count - slope * f64::from(affine.mean[c])) as f32;
+                let slope = scale * d_scale / count * f64::from(affine.inv_std[c]);
+                grad.slope.push(slope as f32);
+                grad.offset.push((scale * d_shift / count - slope * f64::from(affine.mean[c])) as f32);
             }
-            grad
-        });
+        }
+        let grad = batch_stats.then_some(&*grad);
+        let activation = if keep { Activation::Identity } else { activation };
         // SAFETY: parts are disjoint; dz may lie over dy, each element is read before it is written.
         super::elementwise::for_parts(pixels, channels, |p, n| unsafe {
             let z = (z.pixel(p).cast_const(), z.pixel_stride);
             let dy = (dy.pixel(p).cast_const(), dy.pixel_stride);
             let dz = (dz.pixel(p), dz.pixel_stride);
-            grad_rows(isa, z, dy, dz, n, affine, grad.as_ref(), activation, add);
+            grad_rows(isa, z, dy, dz, n, affine, grad, activation, add);
         });
-        (d_scale.into_iter().map(|x| x as f32).collect(), d_shift.into_iter().map(|x| x as f32).collect())
+    }
+}
+
+/// What backward passes are lent, so that they allocate nothing.
+#[derive(Default)]
+pub(crate) struct Lent {
+    sums: Vec<Sums>,
+    totals: Vec<(f64, f64)>,
+    grad: GradAffine,
+}
+
+impl Lent {
+    /// `(d scale, d shift)` of each channel, of the last pass.
+    pub fn parameters(&self) -> impl Iterator<Item = (f32, f32)> {
+        self.totals.iter().map(|&(scale, shift)| (scale as f32, shift as f32))
     }
 }

@@ -2,13 +2,24 @@
 
 use std::cell::RefCell;
 
+use memmap2::MmapMut;
+
 /// Elements behind an arena's end that kernels may read, never use: whole vectors at a row's end.
 pub(crate) const SLACK: usize = 64;
 
+/// From this many bytes on, memory is asked for in huge pages: walking a training plan's arena by pages of 4 KiB
+/// costs as much time as moving its bytes.
+const HUGE: usize = 4 << 20;
+
 /// Zeroed float32 memory, aligned to cache lines.
 pub(crate) struct Arena {
-    lines: Vec<Line>,
+    memory: Zeroed,
     len: usize,
+}
+
+enum Zeroed {
+    Lines(Vec<Line>),
+    Mapped(MmapMut),
 }
 
 #[derive(Clone, Copy)]
@@ -17,21 +28,44 @@ struct Line(#[allow(dead_code)] [f32; 16]);
 
 impl Arena {
     pub fn new(len: usize) -> Arena {
-        Arena { lines: vec![Line([0.0; 16]); (len + SLACK).div_ceil(16)], len }
+        let lines = (len + SLACK).div_ceil(16);
+        let bytes = lines * size_of::<Line>();
+        let mapped = if bytes >= HUGE { MmapMut::map_anon(bytes).ok() } else { None };
+        let memory = match mapped {
+            Some(map) => {
+                // Advice: where the system does not take it, the pages are small.
+                #[cfg(target_os = "linux")]
+                let _ = map.advise(memmap2::Advice::HugePage);
+                Zeroed::Mapped(map)
+            }
+            None => Zeroed::Lines(vec![Line([0.0; 16]); lines]),
+        };
+        Arena { memory, len }
+    }
+
+    pub fn len(&self) -> usize {
+        self.len
     }
 
     pub fn as_slice(&self) -> &[f32] {
-        // SAFETY: lines are 16 f32 each without padding, and hold at least `len`.
-        unsafe { std::slice::from_raw_parts(self.lines.as_ptr().cast(), self.len) }
+        let first: *const f32 = match &self.memory {
+            Zeroed::Lines(lines) => lines.as_ptr().cast(),
+            Zeroed::Mapped(map) => map.as_ptr().cast(),
+        };
+        // SAFETY: lines are 16 f32 each without padding, mappings begin at a page; both hold at least `len`.
+        unsafe { std::slice::from_raw_parts(first, self.len) }
     }
 
     pub fn as_mut_slice(&mut self) -> &mut [f32] {
         // SAFETY: as above; the borrow is unique.
-        unsafe { std::slice::from_raw_parts_mut(self.lines.as_mut_ptr().cast(), self.len) }
+        unsafe { std::slice::from_raw_parts_mut(self.as_mut_ptr(), self.len) }
     }
 
     pub fn as_mut_ptr(&mut self) -> *mut f32 {
-        self.lines.as_mut_ptr().cast()
+        match &mut self.memory {
+            Zeroed::Lines(lines) => lines.as_mut_ptr().cast(),
+            Zeroed::Mapped(map) => map.as_mut_ptr().cast(),
+        }
     }
 
     /// Grows to at least `len` elements; contents are lost.

@@ -23,6 +23,20 @@ const BAND_ELEMENTS: usize = 48 * 1024;
 /// Pixels of a pointwise band.
 const POINTWISE_PIXELS: usize = 256;
 
+/// Sums the chunks' results, each as long as `out`, in order.
+pub(crate) fn sum_chunks(partial: &[f32], chunks: usize, out: &mut [f32]) {
+    const PART: usize = 4096;
+    let len = out.len();
+    out.par_chunks_mut(PART).enumerate().for_each(|(part, out)| {
+        let start = part * PART;
+        out.copy_from_slice(&partial[start..start + out.len()]);
+        for chunk in 1..chunks {
+            let from = &partial[chunk * len + start..][..out.len()];
+            out.iter_mut().zip(from).for_each(|(a, b)| *a += b);
+        }
+    });
+}
+
 /// A band of output rows of one image (of pixels of the whole batch, where the convolution is pointwise).
 #[derive(Clone, Copy)]
 struct Band {
@@ -105,15 +119,7 @@ impl WeightGrad {
                 self.item(tiles, x, dy, chunk, slice, to);
             }
         });
-        let partial = &partial[..self.chunks * len];
-        out.par_chunks_mut(4096).enumerate().for_each(|(part, out)| {
-            let start = part * 4096;
-            out.copy_from_slice(&partial[start..start + out.len()]);
-            for chunk in 1..self.chunks {
-                let from = &partial[chunk * len + start..][..out.len()];
-                out.iter_mut().zip(from).for_each(|(a, b)| *a += b);
-            }
-        });
+        sum_chunks(partial, self.chunks, out);
     }
 
     unsafe fn item(&self, tiles: &Tiles, x: Tensor, dy: Tensor, chunk: usize, slice: usize, out: *mut f32) {

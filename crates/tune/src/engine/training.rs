@@ -2,6 +2,7 @@
 
 use std::sync::Arc;
 
+use onsa_compute::cpu::Memory;
 use onsa_compute::{Executor, Mode, Params, Plan, Trainable};
 
 use crate::data::batch::Batch;
@@ -18,7 +19,7 @@ pub struct TrainStep {
     trainable: Trainable,
     pool: Arc<rayon::ThreadPool>,
     loss: DetectLoss,
-    /// Most recently used last.
+    /// Most recently used last: it has the arena, which all share.
     runs: Vec<SizedRun>,
 }
 
@@ -65,7 +66,9 @@ impl TrainStep {
         grads: &mut [f32],
     ) -> Result<LossItems, StepError> {
         let size = [batch.n, batch.h, batch.w];
-        let run = match self.runs.iter().position(|run| run.size == size) {
+        let kept = self.runs.iter().position(|run| run.size == size);
+        let memory = self.runs.last_mut().map_or_else(Memory::default, |run| run.executor.give_memory());
+        let mut run = match kept {
             Some(at) => self.runs.remove(at),
             None => {
                 let model = self.model.resized(size)?;
@@ -74,10 +77,11 @@ impl TrainStep {
                 }
                 let plan = Plan::new(&model.graph, Mode::Training, &self.trainable);
                 let levels = model.levels.iter().map(|l| (l.height, l.width)).collect();
-                let executor = Executor::new(Arc::new(plan), Arc::clone(&self.pool));
+                let executor = Executor::without_memory(Arc::new(plan), Arc::clone(&self.pool));
                 SizedRun { size, levels, executor }
             }
         };
+        run.executor.take_memory(memory);
         self.runs.push(run);
         let SizedRun { levels, executor, .. } = self.runs.last_mut().expect("just pushed");
         executor.prepare(params);
@@ -91,6 +95,11 @@ impl TrainStep {
         executor.backward(grads);
         executor.update_running(params);
         Ok(items)
+    }
+
+    /// The threads that compute.
+    pub fn pool(&self) -> &Arc<rayon::ThreadPool> {
+        &self.pool
     }
 
     /// Bytes of the largest arena made so far.

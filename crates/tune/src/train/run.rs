@@ -6,15 +6,16 @@ use std::sync::atomic::{AtomicBool, Ordering};
 use std::time::{Duration, Instant};
 
 use onsa_compute::{Params, Role};
+use rayon::prelude::*;
 
-use super::clip::clip_global_norm;
+use super::clip::{NonFiniteGradient, clip_global_norm};
 use super::ema::Ema;
 use super::error::TrainError;
 use super::files;
 use super::finish::{self, FinishInput};
 use super::loss::{DetectLoss, Gains, LossConfig, class_weights};
 use super::observer::{EpochEnd, Observer, RunStart, Step};
-use super::optimiser::{Group, Kind, Matrix, Optimiser, ParamSlot};
+use super::optimiser::{CHUNK, Group, Kind, Matrix, Optimiser, ParamSlot};
 use super::recipe::Recipe;
 use super::recipe::values;
 use super::schedule::{Schedule, ScheduleConfig};
@@ -156,6 +157,13 @@ struct Run<'a> {
     /// Bad batches in a row.
     bad: u32,
     drawn: Vec<finish::DrawnBatch>,
+}
+
+/// Adds a batch's gradient to the sum.
+fn gather(sum: &mut [f32], grads: &[f32]) {
+    sum.par_chunks_mut(CHUNK).zip(grads.par_chunks(CHUNK)).for_each(|(sum, grads)| {
+        sum.iter_mut().zip(grads).for_each(|(sum, g)| *sum += g);
+    });
 }
 
 /// How an epoch's steps ended.
@@ -387,20 +395,26 @@ impl<'a> Run<'a> {
                 }
                 self.counters.loss_count += 1;
                 self.bad = 0;
-                self.gathered.iter_mut().zip(&self.grads).for_each(|(sum, g)| *sum += g);
+                let (gathered, grads) = (&mut self.gathered, &self.grads);
+                self.step.pool().install(|| gather(gathered, grads));
             }
             Err(StepError::Loss(error)) => self.skip(batch, &error.to_string(), observer)?,
             Err(error) => return Err(error.into()),
         }
         if self.schedule.steps(iteration, self.counters.last_step) {
             self.counters.last_step = Some(iteration);
-            match clip_global_norm(&mut self.gathered, self.optimiser.slots(), MAX_GRADIENT_NORM) {
-                Ok(_) => {
-                    let rates = self.schedule.at(iteration);
-                    self.optimiser.step(&mut self.params.values, &self.gathered, &rates);
-                    self.ema.update(&self.params.values);
-                }
-                Err(error) => self.skip(batch, &error.to_string(), observer)?,
+            let rates = self.schedule.at(iteration);
+            let (params, gathered) = (&mut self.params.values, &mut self.gathered);
+            let (optimiser, ema) = (&mut self.optimiser, &mut self.ema);
+            // In the compute threads, as all else that is computed.
+            let stepped = self.step.pool().install(|| {
+                clip_global_norm(gathered, optimiser.slots(), MAX_GRADIENT_NORM)?;
+                optimiser.step(params, gathered, &rates);
+                ema.update(params);
+                Ok::<(), NonFiniteGradient>(())
+            });
+            if let Err(error) = stepped {
+                self.skip(batch, &error.to_string(), observer)?;
             }
             self.gathered.fill(0.0);
         }

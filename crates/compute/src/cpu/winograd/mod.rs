@@ -1,0 +1,299 @@
+//! Convolutions of 3x3 with step 1 by Winograd's algorithm F(4x4, 3x3) (Lavin and Gray, 2016).
+//!
+//! A tile of 4x4 results takes 36 products a pair of channels where the direct form takes 144. The tiles of a band of
+//! rows are transformed to 36 matrices `[tile][channel]` that stay in the second-level cache, multiplied by the
+//! kernels' 36 matrices, and transformed back panel by panel of output channels.
+
+mod transforms;
+mod weight_grad;
+
+use rayon::prelude::*;
+
+use crate::graph::ConvGeometry;
+
+use super::conv::{Epilogue, Weights};
+use super::norm::Moments;
+use super::pack::Packing;
+use super::scratch::{Shared, Tensor, copy_padded, with_scratch};
+use super::simd::Isa;
+use super::tile::{Init, Tap, Tile, Tiles};
+use super::transpose::transpose;
+use transforms::{IN, OUT, POINTS, Target, kernel_row, result_tile, source_tile};
+
+pub(crate) use weight_grad::WinogradWeightGrad;
+
+/// A band's transformed source stays under this many elements.
+const BAND_ELEMENTS: usize = 72 * 1024;
+/// Tiles of a band, where the map has as many.
+const BAND_TILES: usize = 28;
+/// Elements by which the matrices of neighbouring points are further apart than they are long, so that they do not fall
+/// into the same places of a cache.
+const SKEW: usize = 16;
+
+/// A band of rows of tiles of one image.
+struct Band {
+    image: usize,
+    rows: (usize, usize),
+}
+
+/// A convolution ready to run.
+pub(crate) struct Winograd {
+    source: [usize; 4],
+    destination: [usize; 4],
+    /// Rows and columns of zeros above and to the left of the source.
+    pad: (usize, usize),
+    /// Columns of tiles.
+    tile_cols: usize,
+    bands: Vec<Band>,
+    packing: Packing,
+}
+
+/// Whether the algorithm is expected to take less time than the direct form, forward and in both gradients.
+pub(crate) fn pays(g: &ConvGeometry, input: [usize; 4], output: [usize; 4]) -> bool {
+    if g.kernel != (3, 3) || g.stride != (1, 1) || g.groups != 1 || g.pad.iter().any(|&p| p > 2) {
+        return false;
+    }
+    // Counts of vector operations: 16 lanes, 36 products a tile at nine tenths of the direct form's rate, and the
+    // transforms' arithmetic, loads and stores.
+    let [_, oh, ow, out] = output;
+    let (c, vectors) = (input[3], out.div_ceil(16));
+    let tiles = oh.div_ceil(OUT) * ow.div_ceil(OUT);
+    let ours = tiles * (40 * c * vectors + 300 * c.div_ceil(16) + 250 * vectors);
+    let direct = oh * ow * 9 * c * vectors;
+    c >= 8 && out >= 8 && 10 * ours < 9 * direct
+}
+
+impl Winograd {
+    /// `source` and `destination` are shapes `[n, h, w, c]`; `pad`: zeros above and to the left of the source.
+    pub fn new(pad: (usize, usize), source: [usize; 4], destination: [usize; 4]) -> Winograd {
+        let [n, oh, ow, out] = destination;
+        let (tile_rows, tile_cols) = (oh.div_ceil(OUT), ow.div_ceil(OUT));
+        let by_size = BAND_ELEMENTS / (POINTS * source[3] * tile_cols);
+        let most = by_size.min(BAND_TILES.div_ceil(tile_cols)).clamp(1, tile_rows);
+        let count = tile_rows.div_ceil(most);
+        let bands = (0..n)
+            .flat_map(|image| (0..count).map(move |b| (image, b)))
+            .map(|(image, b)| Band { image, rows: (b * tile_rows / count, (b + 1) * tile_rows / count) })
+            .collect();
+        let packing = Packing { cols: out, rows: source[3] };
+        Winograd { source, destination, pad, tile_cols, bands, packing }
+    }
+
+    /// The forward pass of a geometry.
+    pub fn forward(g: &ConvGeometry, input: [usize; 4], output: [usize; 4]) -> Winograd {
+        Winograd::new((g.pad[0], g.pad[1]), input, output)
+    }
+
+    /// The gradient with respect to the input: the kernel turned by half a turn, the channels exchanged.
+    pub fn data_grad(g: &ConvGeometry, input: [usize; 4], output: [usize; 4]) -> Winograd {
+        Winograd::new((2 - g.pad[0], 2 - g.pad[1]), output, input)
+    }
+
+    /// Elements between the packed matrices of neighbouring points.
+    fn packed_stride(&self, tiles: &Tiles) -> usize {
+        self.packing.len(tiles) + SKEW
+    }
+
+    /// Elements of the packed weights.
+    pub fn packed_len(&self, tiles: &Tiles) -> usize {
+        POINTS * self.packed_stride(tiles)
+    }
+
+    /// Transforms and packs weights `[3][3][in][out]`; `turned` for the gradient with respect to the input. `scale`: a
+    /// factor for each output channel, not with `turned`.
+    pub fn pack(&self, isa: Isa, weights: &Weights, turned: bool, scale: Option<&[f32]>, out: &mut [f32]) {
+        let tiles = Tiles::of(isa);
+        assert!(out.len() >= self.packed_len(tiles));
+        let (len, cols) = (weights.channels * weights.out, self.packing.cols);
+        assert_eq!(weights.values.len(), 9 * len);
+        let stride = self.packed_stride(tiles);
+        let mut pack = |taps: [*const f32; 9]| {
+            for (start, count, width, offset) in self.packing.panels(tiles) {
+                for row in 0..self.packing.rows {
+                    // SAFETY: each tap is a matrix of `rows` x `cols`; the packed one has a row of the panel's width.
+                    unsafe {
+                        let taps = taps.map(|tap| tap.add(row * cols + start));
+                        let scale = scale.map(|s| s[start..].as_ptr());
+                        let to = out.as_mut_ptr().add(offset + row * width);
+                        kernel_row(isa, taps, count, scale, to, stride);
+                    }
+                }
+            }
+        };
+        if !turned {
+            return pack(std::array::from_fn(|tap| weights.values[tap * len..].as_ptr()));
+        }
+        with_scratch(9 * len, |scratch| {
+            // SAFETY: the scratch holds nine matrices.
+            pack(std::array::from_fn(|tap| unsafe {
+                let to = scratch.add(tap * len);
+                let from = weights.values[(8 - tap) * len..].as_ptr();
+                transpose(isa, from, weights.out, weights.channels, weights.out, to, weights.channels);
+                to.cast_const()
+            }));
+        });
+    }
+
+    /// Number of parts in which statistics are taken.
+    pub fn parts(&self) -> usize {
+        self.bands.len()
+    }
+
+    /// The rows of the destination that a band forms.
+    fn pixel_rows(&self, band: &Band) -> (usize, usize) {
+        (band.rows.0 * OUT, (band.rows.1 * OUT).min(self.destination[1]))
+    }
+
+    /// Pixels of each part.
+    pub fn part_counts(&self) -> impl Iterator<Item = usize> {
+        self.bands.iter().map(|band| {
+            let (first, end) = self.pixel_rows(band);
+            (end - first) * self.destination[2]
+        })
+    }
+
+    /// Runs the convolution; as [`super::conv::DenseConv::run`].
+    ///
+    /// # Safety
+    /// Tensors must be valid and of the shapes that the convolution was made for; the destination overlaps neither the
+    /// source nor the residual; `packed` holds the packed weights.
+    pub unsafe fn run(
+        &self,
+        isa: Isa,
+        source: Tensor,
+        destination: Tensor,
+        packed: &[f32],
+        epilogue: Epilogue,
+        moments: Option<&mut [Moments]>,
+    ) {
+        let channels = destination.channels();
+        let run = |band: &Band, moments: Option<&mut [Moments]>| {
+            // SAFETY: bands are disjoint in the destination; the caller promises the rest.
+            unsafe { self.band(isa, source, destination, packed, &epilogue, band, moments) }
+        };
+        match moments {
+            Some(moments) => {
+                assert_eq!(moments.len(), self.parts() * channels);
+                let bands = self.bands.par_iter();
+                bands.zip(moments.par_chunks_mut(channels)).for_each(|(band, m)| run(band, Some(m)));
+            }
+            None => self.bands.par_iter().for_each(|band| run(band, None)),
+        }
+    }
+
+    #[allow(clippy::too_many_arguments)]
+    unsafe fn band(
+        &self,
+        isa: Isa,
+        source: Tensor,
+        destination: Tensor,
+        packed: &[f32],
+        epilogue: &Epilogue,
+        band: &Band,
+        moments: Option<&mut [Moments]>,
+    ) {
+        let tiles = Tiles::of(isa);
+        let depth = self.source[3];
+        let [_, oh, ow, _] = self.destination;
+        let count = (band.rows.1 - band.rows.0) * self.tile_cols;
+        let panel = tiles.panel();
+        let (in_stride, out_stride) = (count * depth + SKEW, count * panel + SKEW);
+        let stride = self.packed_stride(tiles);
+        with_scratch(POINTS * (in_stride + out_stride) + POINTS * depth, |scratch| {
+            // SAFETY: the scratch has room for the band's matrices and one tile's patch; tiles lie in their tensors.
+            unsafe {
+                let products = scratch.add(POINTS * in_stride);
+                let patch = products.add(POINTS * out_stride);
+                self.source_tiles(isa, source, band, patch, scratch, in_stride);
+                for (col, cols, width, offset) in self.packing.panels(tiles) {
+                    for point in 0..POINTS {
+                        for (first, rows) in tiles.split_rows(count).iter() {
+                            let a = scratch.add(point * in_stride + first * depth).cast_const();
+                            let taps = [Tap { a, b: packed.as_ptr().add(point * stride + offset) }];
+                            let tile = Tile {
+                                taps: &taps,
+                                k: depth,
+                                a_i: depth,
+                                a_k: 1,
+                                b_k: width,
+                                c: products.add(point * out_stride + first * panel),
+                                c_i: panel,
+                                cols: width,
+                                init: Init::Zero,
+                            };
+                            tiles.along_k(rows, &tile);
+                        }
+                    }
+                    for t in 0..count {
+                        let (y, x) = ((band.rows.0 + t / self.tile_cols) * OUT, t % self.tile_cols * OUT);
+                        let step = destination.pixel_stride;
+                        let target = Target {
+                            to: destination.pixel((band.image * oh + y) * ow + x).add(col),
+                            steps: (ow * step, step),
+                            size: (OUT.min(oh - y), OUT.min(ow - x)),
+                            bias: epilogue.bias.map(|b: Shared| b.get().add(col).cast_const()),
+                            add: epilogue.add,
+                        };
+                        result_tile(isa, products.add(t * panel), out_stride, cols, target);
+                    }
+                }
+            }
+        });
+        let (first, end) = self.pixel_rows(band);
+        // SAFETY: these rows are the band's own.
+        unsafe {
+            epilogue.finish(isa, destination, (band.image * oh + first) * ow, end - first, ow, moments);
+        }
+    }
+
+    /// Transforms a band's tiles of the source.
+    unsafe fn source_tiles(
+        &self,
+        isa: Isa,
+        source: Tensor,
+        band: &Band,
+        patch: *mut f32,
+        to: *mut f32,
+        to_stride: usize,
+    ) {
+        let [_, h, w, depth] = self.source;
+        let step = source.pixel_stride;
+        for row in band.rows.0..band.rows.1 {
+            for col in 0..self.tile_cols {
+                let y = (row * OUT) as isize - self.pad.0 as isize;
+                let x = (col * OUT) as isize - self.pad.1 as isize;
+                let tile = (row - band.rows.0) * self.tile_cols + col;
+                // SAFETY: a tile that the image does not hold whole goes through the patch.
+                unsafe {
+                    let image = source.pixel(band.image * h * w);
+                    let (from, steps) = window(image, [h, w, depth], step, (y, x), IN, patch);
+                    source_tile(isa, from, steps, depth, to.add(tile * depth), to_stride);
+                }
+            }
+        }
+    }
+}
+
+/// A window of `side` x `side` pixels from `(y, x)` on: in place, or where it crosses the image's edge, copied to `patch`
+/// with zeros. Gives its first element and the steps between its rows and columns.
+///
+/// # Safety
+/// The image must be valid, `patch` have room for the window.
+unsafe fn window(
+    image: *const f32,
+    [h, w, c]: [usize; 3],
+    step: usize,
+    (y, x): (isize, isize),
+    side: usize,
+    patch: *mut f32,
+) -> (*const f32, (usize, usize)) {
+    let inside = |from: isize, size: usize| from >= 0 && from as usize + side <= size;
+    // SAFETY: the caller's promise.
+    unsafe {
+        if inside(y, h) && inside(x, w) {
+            return (image.add((y as usize * w + x as usize) * step), (w * step, step));
+        }
+        copy_padded(image, [h, w, c], step, (y, side), (x, side), patch);
+    }
+    (patch, (side * c, c))
+}
