@@ -9,7 +9,7 @@ use serde::Serialize;
 use crate::boxes::Label;
 use crate::data::batch::{Batch, Target};
 use crate::data::rng::{Draw, Purpose};
-use crate::engine::{Inference, StepError, TrainStep};
+use crate::engine::{Inference, Place, StepError, TrainStep};
 use crate::models::{Freeze, Model, ModelError, Trainable, init_fresh};
 use crate::train::clip::clip_global_norm;
 use crate::train::ema::Ema;
@@ -18,6 +18,10 @@ use crate::train::optimiser::{Kind, Optimiser, SlotError};
 use crate::train::run::slots;
 use crate::train::schedule::Rates;
 
+mod gpu;
+
+/// Batches that are not counted.
+const WARM_UP: usize = 2;
 /// Labelled objects on each drawn image.
 const OBJECTS: usize = 8;
 
@@ -25,7 +29,8 @@ const OBJECTS: usize = 8;
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize)]
 #[serde(rename_all = "lowercase")]
 pub enum BenchMode {
-    /// Whole steps on drawn batches: forward, loss, backward, clipping, AdamW, moving average. No data loading.
+    /// Whole steps on drawn batches: forward, loss, backward, clipping, AdamW, moving average. No data loading. On a GPU
+    /// forward and backward passes in one recorded graph.
     Train,
     /// Forward passes.
     Predict,
@@ -60,7 +65,7 @@ pub struct BenchResult {
     pub operators: Vec<OperatorShare>,
     /// The largest single convolution steps, the longest first: `name in,out,width,kernel,stride,groups`.
     pub slowest: Vec<OperatorShare>,
-    /// The largest resident set of this process so far, where the system says.
+    /// The largest resident set of this process so far, where the system says; on a GPU, the memory in use there.
     pub peak_memory_bytes: Option<u64>,
     /// Bytes of the plan's arena.
     pub arena_bytes: usize,
@@ -80,6 +85,9 @@ pub enum BenchError {
     /// The optimiser's slots.
     #[error(transparent)]
     Slots(#[from] SlotError),
+    /// The GPU.
+    #[error(transparent)]
+    Gpu(#[from] onsa_compute::cuda::CudaError),
 }
 
 /// A batch of noise with boxes on it.
@@ -110,11 +118,16 @@ pub fn bench(
     size: [usize; 3],
     mode: BenchMode,
     rounds: usize,
-    pool: std::sync::Arc<rayon::ThreadPool>,
+    place: &Place,
     mut progress: impl FnMut(usize, usize),
 ) -> Result<BenchResult, BenchError> {
-    const WARM_UP: usize = 2;
     let model = model.resized(size)?;
+    let pool = match place {
+        Place::Cpu(pool) => std::sync::Arc::clone(pool),
+        Place::Gpu(device, precision, _) => {
+            return gpu::bench(&model, size, mode, rounds, (device, *precision), progress);
+        }
+    };
     let mut params = init_fresh(&model, 0);
     let batch = drawn_batch(size, model.architecture.classes);
     let mut times = Vec::new();
@@ -163,22 +176,36 @@ pub fn bench(
             profile_of(step.largest_executor())
         }
     };
+    let threads_memory = (peak_memory(), arena_bytes);
+    Ok(result(&model, size, mode, times, (&steps, prepare), threads_memory))
+}
+
+/// The figures of batches that took `times`, with the steps' profile over all of them.
+fn result(
+    model: &Model,
+    size: [usize; 3],
+    mode: BenchMode,
+    mut times: Vec<Duration>,
+    (steps, prepare): (&[onsa_compute::cpu::StepTime], Duration),
+    (peak_memory_bytes, arena_bytes): (Option<u64>, usize),
+) -> BenchResult {
     times.sort_unstable();
-    let median = times[times.len() / 2].as_secs_f64();
+    let rounds = times.len();
+    let median = times[rounds / 2].as_secs_f64();
     let passes = if mode == BenchMode::Train { 3.0 } else { 1.0 };
     let operations = passes * 2.0 * model.graph.multiply_adds() as f64;
-    let (operators, slowest) = shares(&steps, prepare, rounds, median);
-    Ok(BenchResult {
+    let (operators, slowest) = shares(steps, prepare, rounds, median);
+    BenchResult {
         mode,
         images_per_second: size[0] as f64 / median,
         ms_per_batch: median * 1e3,
         gflops: operations / median / 1e9,
         operators,
         slowest,
-        peak_memory_bytes: peak_memory(),
+        peak_memory_bytes,
         arena_bytes,
         data_wait_fraction: 0.0,
-    })
+    }
 }
 
 type Profiled = (Vec<onsa_compute::cpu::StepTime>, Duration, usize);

@@ -2,7 +2,6 @@
 use std::process::ExitCode;
 
 use onsa_tune::bench::{BenchMode, OperatorShare, bench};
-use onsa_tune::engine;
 use onsa_tune::models::open;
 use onsa_tune::train::recipe::table::{self, any};
 
@@ -28,6 +27,10 @@ onsa_tune::arguments! {
             mode: String = "predict".to_owned(), any;
             /// Batches that are timed.
             rounds: u32 = 10, table::at_least_one;
+            /// Where to compute: auto (a GPU where one can be used), cpu, cuda or cuda:N.
+            device: Option<String> = None, any;
+            /// Compute in bfloat16 on a GPU; false means float32, which the processor always computes in.
+            half: bool = true, any;
             /// Compute threads; by default all that the machine has.
             threads: Option<u32> = None, table::at_least_one_or_none;
         }
@@ -57,11 +60,11 @@ fn run(invocation: &Invocation) -> Result<ExitCode, Failure> {
     let side = o.imgsz as usize;
     let source = open::find(&o.model, &[], false)?;
     let opened = open::open(&source, None, [side, side], false, 0)?;
-    let pool = engine::threads(o.threads).map_err(|e| Failure::from_error(&e))?;
+    let place = super::place(o.device.as_deref(), o.half, o.threads)?;
     let mut counting = Counting::new("timing");
     let size = [o.batch as usize, side, side];
     let result =
-        bench(&opened.model, size, mode, o.rounds as usize, pool, |done, all| counting.at(done, all));
+        bench(&opened.model, size, mode, o.rounds as usize, &place, |done, all| counting.at(done, all));
     counting.finish();
     let result = result.map_err(|e| Failure::from_error(&e))?;
     if invocation.json {

@@ -1,6 +1,8 @@
 //! `onsa doctor`: what this machine offers and what is missing.
 use std::process::ExitCode;
 
+use onsa_compute::cuda::libraries::{Library, PATH_VARIABLE};
+use onsa_compute::cuda::{Arch, Device, DeviceInfo};
 use serde::Serialize;
 
 use super::{Verb, nothing_more};
@@ -27,7 +29,7 @@ struct Report {
     system: String,
     cpu: Cpu,
     memory_bytes: Option<u64>,
-    gpu: &'static str,
+    gpu: GpuReport,
     assets: AssetsReport,
     clients: ClientsReport,
 }
@@ -37,6 +39,33 @@ struct Cpu {
     name: Option<String>,
     threads: usize,
     features: Vec<&'static str>,
+}
+
+#[derive(Debug, Serialize)]
+struct GpuReport {
+    /// Whether device=cuda works.
+    usable: bool,
+    devices: Vec<Gpu>,
+    libraries: Vec<LibraryReport>,
+    /// What is in the way, and how to get it.
+    missing: Vec<String>,
+}
+
+#[derive(Debug, Serialize)]
+struct Gpu {
+    number: usize,
+    name: String,
+    memory_bytes: usize,
+    compute_capability: String,
+    /// The newest CUDA that the driver runs.
+    driver_cuda: String,
+}
+
+#[derive(Debug, Serialize)]
+struct LibraryReport {
+    name: &'static str,
+    /// Its file; `null` where it is missing, empty where the system's loader finds it.
+    path: Option<String>,
 }
 
 #[derive(Debug, Serialize)]
@@ -72,7 +101,7 @@ fn examine() -> Report {
         system: format!("{} {}", std::env::consts::OS, std::env::consts::ARCH),
         cpu: Cpu { name: cpu_name(), threads: threads(), features: cpu_features() },
         memory_bytes: memory_bytes(),
-        gpu: "not supported in this build",
+        gpu: gpu(),
         assets: AssetsReport {
             folder: folder.as_ref().map(|folder| folder.display().to_string()),
             present: names(present),
@@ -80,6 +109,75 @@ fn examine() -> Report {
         },
         clients: ClientsReport { cargo: clients::version(Client::Cargo), pip: clients::version(Client::Pip) },
     }
+}
+
+fn gpu() -> GpuReport {
+    let mut missing = Vec::new();
+    let mut libraries = Vec::new();
+    for library in Library::ALL {
+        let found = library.find();
+        libraries.push(LibraryReport {
+            name: library.name(),
+            path: found.as_ref().ok().map(|path| path.display().to_string()),
+        });
+        missing.extend(found.err().map(|error| error.to_string()));
+    }
+    let devices: Vec<DeviceInfo> = match Device::count() {
+        Ok(count) => (0..count).filter_map(|number| Device::info_of(number).ok()).collect(),
+        Err(error) => {
+            if missing.is_empty() {
+                missing.push(error.to_string());
+            }
+            Vec::new()
+        }
+    };
+    if missing.is_empty() && devices.is_empty() {
+        missing.push("the driver shows no GPU".into());
+    }
+    let new_enough = |info: &DeviceInfo| info.arch.major >= Arch::OLDEST.major;
+    if !devices.is_empty() && !devices.iter().any(new_enough) {
+        missing.push("the kernels need compute capability 8.0 or later".into());
+    }
+    let devices = devices
+        .into_iter()
+        .map(|info| Gpu {
+            number: info.ordinal,
+            memory_bytes: info.memory,
+            compute_capability: format!("{}.{}", info.arch.major, info.arch.minor),
+            driver_cuda: format!("{}.{}", info.driver / 1000, info.driver % 1000 / 10),
+            name: info.name,
+        })
+        .collect();
+    GpuReport { usable: missing.is_empty(), devices, libraries, missing }
+}
+
+fn describe_gpu(gpu: &GpuReport) -> String {
+    let mut parts: Vec<String> = gpu
+        .devices
+        .iter()
+        .map(|d| {
+            format!(
+                "{} {}, {}, compute capability {}, driver for CUDA {}",
+                d.number,
+                d.name,
+                output::bytes(d.memory_bytes as u64),
+                d.compute_capability,
+                d.driver_cuda
+            )
+        })
+        .collect();
+    if gpu.usable {
+        parts.push("usable with device=cuda".into());
+    } else {
+        parts.push("not usable".into());
+        parts.extend(gpu.missing.iter().cloned());
+        if gpu.libraries.iter().any(|library| library.path.is_none()) {
+            parts.push(format!(
+                "{PATH_VARIABLE} names folders in which CUDA's libraries are looked for first"
+            ));
+        }
+    }
+    parts.join("\n            ")
 }
 
 fn threads() -> usize {
@@ -132,7 +230,7 @@ fn describe(report: &Report) -> String {
         ("threads", report.cpu.threads.to_string()),
         ("features", list(&report.cpu.features)),
         ("memory", report.memory_bytes.map_or("unknown".to_owned(), output::bytes)),
-        ("gpu", report.gpu.to_owned()),
+        ("gpu", describe_gpu(&report.gpu)),
         ("assets", or(&report.assets.folder, "no folder: set ONSA_ASSETS or HOME")),
         ("  present", list(&report.assets.present)),
         ("  missing", list(&report.assets.missing)),

@@ -12,6 +12,7 @@ pub mod val;
 
 use std::process::ExitCode;
 
+use onsa_tune::engine::{self, Place, Wanted};
 use onsa_tune::train::recipe::table::{Argument, nearest};
 
 use crate::arguments::Invocation;
@@ -53,6 +54,18 @@ impl Verb {
 /// For a verb that knows its tables and nothing more.
 pub fn nothing_more(_: &str) -> bool {
     false
+}
+
+/// Takes the device of `device=` into use; `half`: bfloat16 on a GPU.
+///
+/// # Errors
+/// The words mean nothing, or the GPU that they name cannot be used.
+pub fn place(device: Option<&str>, half: bool, threads: Option<u32>) -> Result<Place, Failure> {
+    let wanted = Wanted::parse(device).map_err(|e| Failure::usage(e.to_string()))?;
+    let pool = engine::threads(threads).map_err(|e| Failure::from_error(&e))?;
+    Place::open(wanted, half, pool).map_err(|e| {
+        Failure::from_error(&e).hint("`onsa doctor` shows what was found; device=cpu works everywhere")
+    })
 }
 
 /// Every verb, in the help's order.

@@ -4,7 +4,7 @@ use std::process::ExitCode;
 use std::sync::atomic::Ordering;
 
 use onsa_tune::durable;
-use onsa_tune::engine::{self, Inference};
+use onsa_tune::engine::Inference;
 use onsa_tune::evaluate::Postprocess;
 use onsa_tune::evaluate::draw::{detection_marks, draw_marks, encode_jpeg};
 use onsa_tune::models::open;
@@ -45,6 +45,10 @@ onsa_tune::arguments! {
             max_det: u32 = 300, table::at_least_one;
             /// Suppress overlapping boxes of different classes too.
             agnostic_nms: bool = false, any;
+            /// Where to compute: auto (a GPU where one can be used), cpu, cuda or cuda:N.
+            device: Option<String> = None, any;
+            /// Compute in bfloat16 on a GPU; otherwise, and on the processor always, in float32.
+            half: bool = false, any;
             /// Compute threads; by default all that the machine has.
             threads: Option<u32> = None, table::at_least_one_or_none;
             /// Write the images with their boxes drawn.
@@ -87,8 +91,8 @@ fn run(invocation: &Invocation) -> Result<ExitCode, Failure> {
     let source = open::find(&o.model, &open::default_folders(), true)?;
     let side = o.imgsz as usize;
     let opened = open::open(&source, None, [side, side], true, 0)?;
-    let pool = engine::threads(o.threads).map_err(|e| Failure::from_error(&e))?;
-    let mut network = Inference::new(&opened.model, opened.params.clone(), pool);
+    let place = super::place(o.device.as_deref(), o.half, o.threads)?;
+    let mut network = Inference::new(&opened.model, opened.params.clone(), place);
     let is_onnx = opened.weights.as_ref().is_some_and(|w| w.is_onnx);
     let fit = if o.square.unwrap_or(is_onnx) { Fit::Square } else { Fit::Tight };
     let reduction = if o.antialias.unwrap_or(is_onnx) { Reduction::Antialiased } else { Reduction::Linear };

@@ -8,7 +8,7 @@ use onsa_tune::data::cache::{CachePolicy, ImageCache};
 use onsa_tune::data::dataset::Split;
 use onsa_tune::data::index::{self, LoadOptions};
 use onsa_tune::data::val_loader::ValConfig;
-use onsa_tune::engine::{self, Inference};
+use onsa_tune::engine::Inference;
 use onsa_tune::evaluate::plots::{metric_plots, write_plot};
 use onsa_tune::evaluate::validate::{ValidateOptions, validate};
 use onsa_tune::evaluate::{DetectMetrics, Postprocess};
@@ -49,6 +49,10 @@ onsa_tune::arguments! {
             max_det: u32 = 300, table::at_least_one;
             /// Treat every object as of one class.
             single_cls: bool = false, any;
+            /// Where to compute: auto (a GPU where one can be used), cpu, cuda or cuda:N.
+            device: Option<String> = None, any;
+            /// Compute in bfloat16 on a GPU; otherwise, and on the processor always, in float32.
+            half: bool = false, any;
             /// Compute threads; by default all that the machine has.
             threads: Option<u32> = None, table::at_least_one_or_none;
             /// Threads that load.
@@ -114,8 +118,8 @@ fn run(invocation: &Invocation) -> Result<ExitCode, Failure> {
             "validate with the data set that the model was trained for, or fine-tune it on this one first",
         ));
     }
-    let pool = engine::threads(o.threads).map_err(|e| Failure::from_error(&e))?;
-    let mut network = Inference::new(&opened.model, opened.params.clone(), pool);
+    let place = super::place(o.device.as_deref(), o.half, o.threads)?;
+    let mut network = Inference::new(&opened.model, opened.params.clone(), place);
     let cache = Arc::new(ImageCache::new(items, o.imgsz, CachePolicy::None, decoder()));
     let cores = std::thread::available_parallelism().map_or(1, usize::from);
     let loader = ValConfig {

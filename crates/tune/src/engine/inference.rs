@@ -2,7 +2,10 @@
 
 use std::sync::Arc;
 
+use onsa_compute::cuda::{self, CudaGraph, DeviceBuffer};
 use onsa_compute::{Executor, Mode, Params, Plan, Trainable};
+
+use super::Place;
 
 use crate::evaluate::{EvaluateError, HeadMaps, Level};
 use crate::models::blocks::BOX_BINS;
@@ -16,7 +19,11 @@ pub struct Inference {
     model: Model,
     params: Params,
     mode: Mode,
-    pool: Arc<rayon::ThreadPool>,
+    place: Place,
+    /// The parameters on the GPU, where that computes.
+    on_device: Option<DeviceBuffer<f32>>,
+    /// Whether those are older than `params`.
+    stale: bool,
     /// Most recently used last.
     runs: Vec<Run>,
 }
@@ -24,18 +31,67 @@ pub struct Inference {
 struct Run {
     size: [usize; 3],
     levels: Vec<(usize, usize, usize)>,
-    executor: Executor,
+    passes: Passes,
+}
+
+/// The passes of one size, on either device.
+enum Passes {
+    Cpu(Box<Executor>),
+    Gpu(Box<GpuPasses>),
+}
+
+/// A GPU's passes: recorded at the second, once the kernels are loaded.
+struct GpuPasses {
+    /// Before the executor whose buffers it names.
+    graph: Option<CudaGraph>,
+    executor: cuda::Executor,
+    prepared: bool,
+    done: usize,
+    /// What the last pass gave.
+    outputs: Vec<Vec<f32>>,
+}
+
+impl GpuPasses {
+    fn run(&mut self, params: &DeviceBuffer<f32>, images: &[f32]) -> Result<(), cuda::CudaError> {
+        let stream = self.executor.device().stream();
+        if !self.prepared {
+            self.executor.prepare(&stream, params)?;
+            self.prepared = true;
+        }
+        self.executor.write_input(0, images)?;
+        let executor = &mut self.executor;
+        if self.done == 1 {
+            self.graph = Some(CudaGraph::capture(&stream, || executor.forward(&stream))?);
+        }
+        match &mut self.graph {
+            Some(graph) => graph.replay()?,
+            None => executor.forward(&stream)?,
+        }
+        self.done += 1;
+        for (i, output) in self.outputs.iter_mut().enumerate() {
+            self.executor.read_output(i, output)?;
+        }
+        Ok(())
+    }
 }
 
 impl Inference {
-    /// Takes a model and its parameters.
-    pub fn new(model: &Model, params: Params, pool: Arc<rayon::ThreadPool>) -> Inference {
-        Inference { model: model.clone(), params, mode: Mode::Inference, pool, runs: Vec::new() }
+    /// Takes a model and its parameters; threads alone mean the processor.
+    pub fn new(model: &Model, params: Params, place: impl Into<Place>) -> Inference {
+        Inference {
+            model: model.clone(),
+            params,
+            mode: Mode::Inference,
+            place: place.into(),
+            on_device: None,
+            stale: false,
+            runs: Vec::new(),
+        }
     }
 
     /// The same, collecting the statistics of each norm's input ([`Inference::norm_statistics`]).
-    pub fn calibrating(model: &Model, params: Params, pool: Arc<rayon::ThreadPool>) -> Inference {
-        Inference { mode: Mode::Calibration, ..Inference::new(model, params, pool) }
+    pub fn calibrating(model: &Model, params: Params, place: impl Into<Place>) -> Inference {
+        Inference { mode: Mode::Calibration, ..Inference::new(model, params, place) }
     }
 
     /// The model.
@@ -46,9 +102,29 @@ impl Inference {
     /// Takes other parameters of the same model; the plans are kept.
     pub fn set_params(&mut self, params: &Params) {
         self.params.clone_from(params);
+        self.stale = true;
         for run in &mut self.runs {
-            run.executor.prepare(&self.params);
+            match &mut run.passes {
+                Passes::Cpu(executor) => executor.prepare(&self.params),
+                Passes::Gpu(passes) => passes.prepared = false,
+            }
         }
+    }
+
+    fn make(&self, model: &Model) -> Result<Passes, ModelError> {
+        let plan = Arc::new(Plan::new(&model.graph, self.mode, &Trainable::nothing(&model.graph)));
+        Ok(match &self.place {
+            Place::Cpu(pool) => {
+                let mut executor = Executor::new(plan, Arc::clone(pool));
+                executor.prepare(&self.params);
+                Passes::Cpu(Box::new(executor))
+            }
+            Place::Gpu(device, precision, _) => {
+                let outputs = plan.outputs.iter().map(|(_, view)| vec![0.0; view.len()]).collect();
+                let executor = cuda::Executor::new(device, plan, *precision)?;
+                Passes::Gpu(Box::new(GpuPasses { graph: None, executor, prepared: false, done: 0, outputs }))
+            }
+        })
     }
 
     /// Runs a batch: `images` are `[n, h, w, channels]`, RGB, 0 to 1.
@@ -60,53 +136,73 @@ impl Inference {
             Some(at) => at,
             None => {
                 let model = self.model.resized(size)?;
-                let plan = Plan::new(&model.graph, self.mode, &Trainable::nothing(&model.graph));
-                let mut executor = Executor::new(Arc::new(plan), Arc::clone(&self.pool));
-                executor.prepare(&self.params);
+                let passes = self.make(&model)?;
                 let levels = model.levels.iter().map(|l| (l.height, l.width, l.stride)).collect();
                 if self.runs.len() == KEPT {
                     self.runs.remove(0);
                 }
-                self.runs.push(Run { size, levels, executor });
+                self.runs.push(Run { size, levels, passes });
                 self.runs.len() - 1
             }
         };
         let run = self.runs.remove(at);
         self.runs.push(run);
+        if let Place::Gpu(device, ..) = &self.place {
+            match &mut self.on_device {
+                None => self.on_device = Some(DeviceBuffer::from_slice(device, &self.params.values)?),
+                Some(values) if self.stale => values.upload(&self.params.values)?,
+                Some(_) => {}
+            }
+            self.stale = false;
+        }
         let run = self.runs.last_mut().expect("just pushed");
-        run.executor.input_mut(0).copy_from_slice(images);
-        run.executor.forward();
-        Ok(Maps {
-            executor: &run.executor,
-            levels: &run.levels,
-            batch: size[0],
-            classes: self.model.architecture.classes,
-        })
+        let count = run.levels.len();
+        let outputs = match &mut run.passes {
+            Passes::Cpu(executor) => {
+                executor.input_mut(0).copy_from_slice(images);
+                executor.forward();
+                (0..count).map(|i| executor.output(i)).collect()
+            }
+            Passes::Gpu(passes) => {
+                passes.run(self.on_device.as_ref().expect("brought above"), images)?;
+                passes.outputs.iter().map(Vec::as_slice).collect()
+            }
+        };
+        Ok(Maps { outputs, levels: &run.levels, batch: size[0], classes: self.model.architecture.classes })
     }
 
     /// The threads that the network runs on; what is computed beside it uses them too.
     pub fn pool(&self) -> Arc<rayon::ThreadPool> {
-        Arc::clone(&self.pool)
+        Arc::clone(self.place.pool())
     }
 
-    /// The executor of the last run, for its profile.
+    /// The processor's executor of the last run, for its profile.
     pub fn last_executor(&mut self) -> Option<&mut Executor> {
-        self.runs.last_mut().map(|run| &mut run.executor)
+        match &mut self.runs.last_mut()?.passes {
+            Passes::Cpu(executor) => Some(executor),
+            Passes::Gpu(_) => None,
+        }
     }
 
     /// Of the last run in calibration: each norm's name, and mean and variance of its input.
-    pub fn norm_statistics(&self) -> Vec<(String, Vec<f32>, Vec<f32>)> {
-        let Some(run) = self.runs.last() else { return Vec::new() };
-        run.executor
-            .norm_statistics()
-            .map(|(name, mean, var)| (name.to_owned(), mean.to_vec(), var.to_vec()))
-            .collect()
+    ///
+    /// # Errors
+    /// The GPU fails.
+    pub fn norm_statistics(&self) -> Result<Vec<cuda::NormStatistics>, ModelError> {
+        let Some(run) = self.runs.last() else { return Ok(Vec::new()) };
+        Ok(match &run.passes {
+            Passes::Cpu(executor) => executor
+                .norm_statistics()
+                .map(|(name, mean, var)| (name.to_owned(), mean.to_vec(), var.to_vec()))
+                .collect(),
+            Passes::Gpu(passes) => passes.executor.norm_statistics()?,
+        })
     }
 }
 
 /// The head's raw maps of one batch.
 pub struct Maps<'a> {
-    executor: &'a Executor,
+    outputs: Vec<&'a [f32]>,
     levels: &'a [(usize, usize, usize)],
     batch: usize,
     classes: usize,
@@ -115,7 +211,7 @@ pub struct Maps<'a> {
 impl Maps<'_> {
     /// Each level's values `[n, h, w, 4 * 16 + classes]`.
     pub fn values(&self) -> Vec<&[f32]> {
-        (0..self.levels.len()).map(|i| self.executor.output(i)).collect()
+        self.outputs.clone()
     }
 
     /// Each level's rows and columns.
@@ -133,7 +229,7 @@ impl Maps<'_> {
             .iter()
             .enumerate()
             .map(|(i, &(height, width, stride))| Level {
-                values: self.executor.output(i),
+                values: self.outputs[i],
                 height,
                 width,
                 stride: stride as f32,

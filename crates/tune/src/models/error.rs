@@ -45,6 +45,9 @@ pub enum ModelError {
         /// What is wrong.
         reason: String,
     },
+    /// The GPU that was to run the model.
+    #[error(transparent)]
+    Gpu(#[from] onsa_compute::cuda::CudaError),
     /// A request to freeze that cannot be met.
     #[error("freeze: {0}")]
     Freeze(String),

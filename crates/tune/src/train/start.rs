@@ -222,7 +222,7 @@ fn calibrate_norms(recipe: &Recipe, dataset: &Dataset, opened: &mut Opened) -> R
         network.run([batch.n, batch.h, batch.w], &batch.images)?;
     }
     let statistics: Vec<NormStatistics> = network
-        .norm_statistics()
+        .norm_statistics()?
         .into_iter()
         .map(|(name, mean, var)| NormStatistics { name, mean, var })
         .collect();

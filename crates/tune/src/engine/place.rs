@@ -1,0 +1,127 @@
+//! Where to compute: the words of `device=`.
+
+use std::sync::Arc;
+
+use onsa_compute::cuda::{CudaError, Device, Precision};
+
+/// Where networks run.
+#[derive(Clone)]
+pub enum Place {
+    /// On the processor, in float32, with these threads.
+    Cpu(Arc<rayon::ThreadPool>),
+    /// On a GPU; the threads do what stays on the host.
+    Gpu(Device, Precision, Arc<rayon::ThreadPool>),
+}
+
+/// What a person asks for with `device=`.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Wanted {
+    /// A GPU where one can be used, else the processor.
+    Auto,
+    /// The processor.
+    Cpu,
+    /// The GPU of that number.
+    Gpu(usize),
+}
+
+/// A device that cannot be used.
+#[derive(Debug, thiserror::Error)]
+pub enum PlaceError {
+    /// The words mean nothing.
+    #[error("device={0} is none of auto, cpu, cuda, cuda:N and N")]
+    Words(String),
+    /// Several GPUs.
+    #[error("device={0} names several GPUs; this version trains on one")]
+    Several(String),
+    /// The GPU cannot be used.
+    #[error("device=cuda: {0}")]
+    Cuda(#[from] CudaError),
+}
+
+impl Wanted {
+    /// Reads `auto`, `cpu`, `cuda`, `cuda:N` or `N`; nothing means `auto`.
+    ///
+    /// # Errors
+    /// Other words.
+    pub fn parse(words: Option<&str>) -> Result<Wanted, PlaceError> {
+        let words = words.unwrap_or("auto").trim();
+        match words.to_ascii_lowercase().as_str() {
+            "" | "auto" => return Ok(Wanted::Auto),
+            "cpu" => return Ok(Wanted::Cpu),
+            "cuda" | "gpu" => return Ok(Wanted::Gpu(0)),
+            _ => {}
+        }
+        let number = words.strip_prefix("cuda:").unwrap_or(words);
+        if number.contains(',') {
+            return Err(PlaceError::Several(words.to_owned()));
+        }
+        number.parse().map(Wanted::Gpu).map_err(|_| PlaceError::Words(words.to_owned()))
+    }
+}
+
+impl Place {
+    /// Takes the wanted device into use. `amp`: bfloat16 on a GPU, else float32.
+    ///
+    /// # Errors
+    /// A GPU that was asked for by name cannot be used.
+    pub fn open(wanted: Wanted, amp: bool, pool: Arc<rayon::ThreadPool>) -> Result<Place, PlaceError> {
+        let precision = if amp { Precision::Bf16 } else { Precision::Float32 };
+        match wanted {
+            Wanted::Cpu => Ok(Place::Cpu(pool)),
+            Wanted::Gpu(number) => Ok(Place::Gpu(Device::open(number)?, precision, pool)),
+            Wanted::Auto => Ok(match Device::open(0) {
+                Ok(device) => Place::Gpu(device, precision, pool),
+                Err(_) => Place::Cpu(pool),
+            }),
+        }
+    }
+
+    /// The host's threads.
+    pub fn pool(&self) -> &Arc<rayon::ThreadPool> {
+        match self {
+            Place::Cpu(pool) | Place::Gpu(_, _, pool) => pool,
+        }
+    }
+
+    /// What provenance says of it: `cpu`, or the GPU's number, name and element type.
+    pub fn describe(&self) -> String {
+        match self {
+            Place::Cpu(_) => "cpu".to_owned(),
+            Place::Gpu(device, precision, _) => {
+                let kind = if *precision == Precision::Bf16 { "bfloat16" } else { "float32" };
+                format!("cuda:{} ({}, {kind})", device.info().ordinal, device.info().name)
+            }
+        }
+    }
+}
+
+impl From<Arc<rayon::ThreadPool>> for Place {
+    fn from(pool: Arc<rayon::ThreadPool>) -> Place {
+        Place::Cpu(pool)
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn the_words_that_people_type() {
+        for (words, wanted) in [
+            (None, Wanted::Auto),
+            (Some("auto"), Wanted::Auto),
+            (Some("CPU"), Wanted::Cpu),
+            (Some("cuda"), Wanted::Gpu(0)),
+            (Some("cuda:1"), Wanted::Gpu(1)),
+            (Some("0"), Wanted::Gpu(0)),
+        ] {
+            assert_eq!(Wanted::parse(words).expect("it means something"), wanted, "{words:?}");
+        }
+        for (words, part) in
+            [("tpu", "none of"), ("0,1", "several"), ("cuda:x", "none of"), ("-1", "none of")]
+        {
+            let error = Wanted::parse(Some(words)).expect_err("it means nothing").to_string();
+            assert!(error.contains(part), "{words}: {error}");
+        }
+    }
+}
