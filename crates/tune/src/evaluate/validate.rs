@@ -59,6 +59,9 @@ pub enum ValidateError {
     /// The validation loss.
     #[error(transparent)]
     Loss(#[from] LossError),
+    /// The GPU.
+    #[error(transparent)]
+    Cuda(#[from] onsa_compute::cuda::CudaError),
 }
 
 /// Runs the network over all of `cache`'s items. `progress(done, all)` is called after each batch, and ends the

@@ -13,10 +13,13 @@ mod emulator;
 pub mod loader;
 pub mod loss;
 mod machine;
+pub mod memory;
 pub mod optimiser;
 pub mod pixels;
+pub mod step;
 #[cfg(test)]
 mod tests;
+pub mod validate;
 
 use onsa_compute::cuda::Source;
 

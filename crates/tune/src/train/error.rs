@@ -2,15 +2,19 @@
 
 use std::path::PathBuf;
 
+use onsa_compute::cuda::CudaError;
+
 use super::optimiser;
 use super::recipe::{RecipeError, run_dir::RunDirError};
 use super::state::StateError;
 use crate::data::index::DataError;
 use crate::data::loader::LoaderError;
 use crate::durable::WriteError;
-use crate::engine::{StepError, ThreadsError};
+use crate::engine::{PlaceError, StepError, ThreadsError};
 use crate::evaluate::EvaluateError;
 use crate::evaluate::validate::ValidateError;
+use crate::gpu::loader::TableError;
+use crate::gpu::step::SubmitError;
 use crate::models::ModelError;
 use crate::models::open::OpenError;
 
@@ -46,6 +50,18 @@ pub enum TrainError {
     Loader(#[from] LoaderError),
     #[error(transparent)]
     Step(#[from] StepError),
+    #[error(transparent)]
+    Tables(#[from] TableError),
+    #[error(transparent)]
+    Submit(#[from] SubmitError),
+    #[error(transparent)]
+    Cuda(#[from] CudaError),
+    #[error(transparent)]
+    Place(#[from] PlaceError),
+    #[error("batch=-1: fitting the batch to the memory needs a GPU; give a number")]
+    BatchNeedsGpu,
+    #[error("batch={batch}: a batch of this size does not fit in the GPU's memory")]
+    BatchTooLarge { batch: usize, fits: usize },
     #[error(transparent)]
     Validate(#[from] ValidateError),
     #[error(transparent)]
@@ -88,6 +104,10 @@ impl TrainError {
                 "resuming would not continue the same run: restore the data, or start a new run".into()
             }
             TrainError::Finished { .. } => "start a new run from its weights/best.safetensors".into(),
+            TrainError::BatchTooLarge { fits: 0, .. } => "a smaller imgsz= or model needs less memory".into(),
+            TrainError::BatchTooLarge { fits, .. } => {
+                format!("batch={fits} would fit; batch=-1 finds the largest that does")
+            }
             TrainError::Open(error) => return error.hint(),
             TrainError::Write(error) => error.hint(),
             TrainError::State(StateError::Write(error)) => error.hint(),

@@ -285,25 +285,13 @@ impl TrainArgs {
 impl Recipe {
     /// Values that parse but would have no effect in this version.
     fn refuse_what_has_no_effect(&self) -> Result<(), ArgumentError> {
-        let cases: [(&str, bool, String, &str); 4] = [
-            (
-                "batch",
-                self.batch == -1,
-                "-1".into(),
-                "fitting the batch to the memory needs a GPU; give a number",
-            ),
+        let cases: [(&str, bool, String, &str); 2] = [
             ("dropout", self.dropout > 0.0, self.dropout.to_string(), "detection models have no dropout"),
             (
                 "copy_paste",
                 self.copy_paste > 0.0,
                 self.copy_paste.to_string(),
                 "it needs outlines, and detection data has boxes only",
-            ),
-            (
-                "device",
-                self.device.as_deref().is_some_and(|device| device != "cpu"),
-                self.device.clone().unwrap_or_default(),
-                "this version computes on the CPU only",
             ),
         ];
         for (name, refused, value, why) in cases {

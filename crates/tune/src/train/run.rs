@@ -1,5 +1,7 @@
 //! The training loop, from a recipe to a run folder. It reads top to bottom: data, model, plans, epochs, finish.
 
+mod on_gpu;
+
 use std::path::{Path, PathBuf};
 use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, Ordering};
@@ -22,13 +24,14 @@ use super::schedule::{Schedule, ScheduleConfig};
 use super::start::{self, Prepared};
 use super::state::{self, Arenas, Counters, EpochRow};
 use crate::data::cache::ImageCache;
-use crate::data::loader::{LoaderConfig, TrainLoader};
+use crate::data::loader::{LoaderConfig, Position, TrainLoader};
 use crate::data::val_loader::ValConfig;
 use crate::durable;
-use crate::engine::{self, Inference, StepError, TrainStep};
+use crate::engine::{self, Inference, Place, StepError, TrainStep, Wanted};
 use crate::evaluate::validate::{ValidateOptions, Validation, validate};
 use crate::evaluate::{DetectMetrics, Postprocess};
 use crate::models::Model;
+use on_gpu::Feed;
 
 /// Norm above which gradients are scaled down.
 const MAX_GRADIENT_NORM: f64 = 10.0;
@@ -81,6 +84,8 @@ pub fn train(
     stop: &AtomicBool,
 ) -> Result<TrainOutcome, TrainError> {
     let prepared = start::prepare(recipe, observer)?;
+    let place = place(recipe)?;
+    let recipe = &on_gpu::with_batch(recipe, &prepared, &place, observer)?;
     let run_dir = super::recipe::run_dir::claim(&recipe.project, &recipe.name, recipe.exist_ok)?;
     for folder in ["weights", "checkpoint"] {
         let path = run_dir.join(folder);
@@ -92,11 +97,11 @@ pub fn train(
         &recipe.data,
         &prepared.dataset.hash,
         recipe.seed,
-        "cpu",
+        &place.describe(),
     );
     let text = serde_json::to_string_pretty(&provenance).expect("plain values are JSON");
     durable::write(&run_dir.join("provenance.json"), text.as_bytes())?;
-    Run::new(recipe, prepared, run_dir, observer)?.go(options, observer, stop)
+    Run::new(recipe, prepared, run_dir, &place, observer)?.go(options, observer, stop)
 }
 
 /// Continues the run in `run_dir` from its checkpoint, with the same bytes as if it had never stopped.
@@ -118,7 +123,8 @@ pub fn resume(
     if counters.data_hash != prepared.dataset.hash {
         return Err(TrainError::DataChanged { data: recipe.data.clone() });
     }
-    let mut run = Run::new(&recipe, prepared, run_dir.to_owned(), observer)?;
+    let place = place(&recipe)?;
+    let mut run = Run::new(&recipe, prepared, run_dir.to_owned(), &place, observer)?;
     run.restore(counters, arenas)?;
     if run.counters.epoch >= recipe.epochs {
         return Err(TrainError::Finished { run_dir: run_dir.to_owned(), epochs: recipe.epochs });
@@ -130,6 +136,12 @@ pub fn resume(
         run.counters.batch + 1
     ));
     run.go(RunOptions::default(), observer, stop)
+}
+
+/// Where the recipe wants to compute.
+fn place(recipe: &Recipe) -> Result<Place, TrainError> {
+    let wanted = Wanted::parse(recipe.device.as_deref())?;
+    Ok(Place::open(wanted, recipe.amp, engine::threads(recipe.threads)?)?)
 }
 
 fn checkpoint_path(run_dir: &Path) -> PathBuf {
@@ -151,6 +163,8 @@ struct Run<'a> {
     counters: Counters,
     step: TrainStep,
     network: Inference,
+    /// Where a GPU computes, in the place of `step` and `network`. Between epochs all else here is what it has.
+    gpu: Option<on_gpu::GpuSide>,
     val_loss: DetectLoss,
     train_cache: Arc<ImageCache>,
     val_cache: Arc<ImageCache>,
@@ -178,9 +192,10 @@ impl<'a> Run<'a> {
         recipe: &'a Recipe,
         prepared: Prepared,
         run_dir: PathBuf,
+        place: &Place,
         observer: &mut dyn Observer,
     ) -> Result<Run<'a>, TrainError> {
-        let pool = engine::threads(recipe.threads)?;
+        let pool = Arc::clone(place.pool());
         let model = prepared.opened.model.clone();
         let params = prepared.opened.params.clone();
         let images = prepared.dataset.train.len();
@@ -212,13 +227,22 @@ impl<'a> Run<'a> {
             observer.message(&format!("class weights: {}", listed.join(", ")));
         }
         let loss = LossConfig { gains, class_weights, ..LossConfig::new(classes) };
-        let trainable = onsa_compute::Trainable {
-            params: prepared.trainable.params.clone(),
-            frozen_norms: prepared.trainable.frozen_norms.iter().cloned().collect(),
-        };
-        let step = TrainStep::new(&model, trainable, loss.clone(), Arc::clone(&pool));
+        let trainable = on_gpu::trainable(&prepared);
+        let step = TrainStep::new(&model, trainable.clone(), loss.clone(), Arc::clone(&pool));
         let network = Inference::new(&model, params.clone(), Arc::clone(&pool));
         let (train_cache, val_cache) = prepared.caches(recipe);
+        let gpu = match place {
+            Place::Cpu(_) => None,
+            Place::Gpu(device, precision, _) => {
+                observer.message(&format!("computing on {}", place.describe()));
+                let network = (&model, trainable.clone(), params.values.as_slice());
+                let images = (&train_cache, recipe.multi_scale > 0.0);
+                let side =
+                    on_gpu::GpuSide::new((device, *precision), network, loss.clone(), &optimiser, images)?;
+                side.describe(observer);
+                Some(side)
+            }
+        };
         Ok(Run {
             recipe,
             run_dir,
@@ -231,6 +255,7 @@ impl<'a> Run<'a> {
             counters: Counters { data_hash: prepared.dataset.hash.clone(), ..Counters::default() },
             step,
             network,
+            gpu,
             val_loss: DetectLoss::new(loss),
             train_cache,
             val_cache,
@@ -247,12 +272,11 @@ impl<'a> Run<'a> {
         stop: &AtomicBool,
     ) -> Result<TrainOutcome, TrainError> {
         let recipe = self.recipe;
-        let mut loader =
-            TrainLoader::new(Arc::clone(&self.train_cache), self.loader_config(), self.counters.position())?;
+        let mut loader = self.feed()?;
         let before = if options.validate_start && self.counters.epoch == 0 && self.counters.batch == 0 {
             observer.message("validating the starting weights");
-            self.network.set_params(&self.params);
-            let result = self.validation(false, observer, stop)?;
+            let start = self.params.clone();
+            let result = self.validation(&start, false, observer, stop)?;
             (!stop.load(Ordering::Relaxed)).then_some(result.metrics)
         } else {
             None
@@ -271,8 +295,12 @@ impl<'a> Run<'a> {
         while self.counters.epoch < recipe.epochs {
             let begun = Instant::now();
             let waited = loader.wait();
-            let (ended, images) = self.epoch(&mut loader, observer, stop)?;
+            let (ended, images) = match &mut loader {
+                Feed::Host(loader) => self.epoch(loader, observer, stop)?,
+                Feed::Tables(loader) => self.epoch_on_gpu(loader, observer, stop)?,
+            };
             let took = begun.elapsed();
+            self.pull()?;
             images_seen += images;
             busy += took;
             if matches!(ended, EpochEnded::Stopped) {
@@ -303,7 +331,7 @@ impl<'a> Run<'a> {
             metrics: None,
             before,
             stopped,
-            arena_bytes: self.step.arena_bytes(),
+            arena_bytes: self.gpu.as_ref().map_or_else(|| self.step.arena_bytes(), on_gpu::GpuSide::bytes),
         };
         if stopped {
             self.save()?;
@@ -312,6 +340,16 @@ impl<'a> Run<'a> {
             self.finish(&mut outcome, observer, stop)?;
         }
         Ok(outcome)
+    }
+
+    /// The training batches from here on.
+    fn feed(&mut self) -> Result<Feed, TrainError> {
+        let (config, position) = (self.loader_config(), self.counters.position());
+        self.push()?;
+        Ok(match &self.gpu {
+            Some(gpu) => gpu.feed(config, position)?,
+            None => Feed::Host(TrainLoader::new(Arc::clone(&self.train_cache), config, position)?),
+        })
     }
 
     fn loader_config(&self) -> LoaderConfig {
@@ -387,6 +425,7 @@ impl<'a> Run<'a> {
         iteration: u64,
         observer: &mut dyn Observer,
     ) -> Result<(), TrainError> {
+        let at = self.counters.position();
         match self.step.run(batch, &mut self.params, &mut self.grads) {
             Ok(items) => {
                 let sums = &mut self.counters.loss_sums;
@@ -398,7 +437,7 @@ impl<'a> Run<'a> {
                 let (gathered, grads) = (&mut self.gathered, &self.grads);
                 self.step.pool().install(|| gather(gathered, grads));
             }
-            Err(StepError::Loss(error)) => self.skip(batch, &error.to_string(), observer)?,
+            Err(StepError::Loss(error)) => self.skip(&batch.items, at, &error.to_string(), observer)?,
             Err(error) => return Err(error.into()),
         }
         if self.schedule.steps(iteration, self.counters.last_step) {
@@ -414,7 +453,7 @@ impl<'a> Run<'a> {
                 Ok::<(), NonFiniteGradient>(())
             });
             if let Err(error) = stepped {
-                self.skip(batch, &error.to_string(), observer)?;
+                self.skip(&batch.items, at, &error.to_string(), observer)?;
             }
             self.gathered.fill(0.0);
         }
@@ -424,18 +463,16 @@ impl<'a> Run<'a> {
     /// A batch without a usable gradient: reported and left out; too many in a row end the run.
     fn skip(
         &mut self,
-        batch: &crate::data::batch::Batch,
+        items: &[usize],
+        at: Position,
         reason: &str,
         observer: &mut dyn Observer,
     ) -> Result<(), TrainError> {
         self.bad += 1;
         self.counters.skipped += 1;
-        let paths: Vec<String> = batch
-            .items
-            .iter()
-            .map(|&item| self.train_cache.items()[item].path.display().to_string())
-            .collect();
-        let place = format!("epoch {}, batch {}", self.counters.epoch + 1, self.counters.batch + 1);
+        let paths: Vec<String> =
+            items.iter().map(|&item| self.train_cache.items()[item].path.display().to_string()).collect();
+        let place = format!("epoch {}, batch {}", at.epoch + 1, at.batch + 1);
         observer.warning(&format!("{place}: {reason}; the batch is left out ({})", paths.join(", ")));
         if self.bad >= MAX_BAD_BATCHES {
             return Err(TrainError::Diverged { place, reason: reason.to_owned() });
@@ -460,8 +497,7 @@ impl<'a> Run<'a> {
         let last = number == recipe.epochs || last_anyway;
         let validation = if recipe.val || last {
             let averaged = self.averaged();
-            self.network.set_params(&averaged);
-            let result = self.validation(false, observer, stop)?;
+            let result = self.validation(&averaged, false, observer, stop)?;
             if stop.load(Ordering::Relaxed) {
                 return Ok(None);
             }
@@ -542,6 +578,7 @@ impl<'a> Run<'a> {
 
     fn validation(
         &mut self,
+        params: &Params,
         keep: bool,
         observer: &mut dyn Observer,
         stop: &AtomicBool,
@@ -560,6 +597,10 @@ impl<'a> Run<'a> {
             observer.validating(done, all);
             !stop.load(Ordering::Relaxed)
         };
+        if let Some(gpu) = &mut self.gpu {
+            return Ok(gpu.validate(&params.values, &self.val_cache, names, &options, progress)?);
+        }
+        self.network.set_params(params);
         let loss = Some(&mut self.val_loss);
         Ok(validate(&mut self.network, &self.val_cache, names, &options, loss, progress)?)
     }
@@ -627,9 +668,9 @@ impl<'a> Run<'a> {
         let best = crate::models::open::find(&outcome.best.display().to_string(), &[], true)?;
         let imgsz = self.recipe.imgsz as usize;
         let best = crate::models::open::open(&best, None, [imgsz, imgsz], true, 0)?;
-        self.network.set_params(&best.params);
-        let validation = self.validation(true, observer, stop)?;
+        let validation = self.validation(&best.params, true, observer, stop)?;
         if self.recipe.plots {
+            self.draw_again()?;
             let input = FinishInput {
                 recipe: self.recipe,
                 run_dir: &self.run_dir,

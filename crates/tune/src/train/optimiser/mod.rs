@@ -128,6 +128,11 @@ impl Optimiser {
         &self.slots
     }
 
+    /// Adam's first decay rate.
+    pub fn beta1(&self) -> f64 {
+        self.beta1
+    }
+
     /// Steps taken.
     pub fn steps(&self) -> u64 {
         self.steps

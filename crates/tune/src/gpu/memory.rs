@@ -1,0 +1,50 @@
+//! How much of the GPU's memory a batch takes: the plans know it before anything is made.
+
+use onsa_compute::cuda::{Precision, memory_needed};
+use onsa_compute::{Mode, Plan, Trainable};
+
+use crate::models::Model;
+
+/// What is left free of the memory that there is: for the driver, other programs, validation's plans, one part in this
+/// many.
+const SPARE: usize = 8;
+/// Bytes of an image's part of the loss's and the loader's tables, for each cell of the head, generously.
+const BYTES_A_CELL: usize = 64;
+/// Arenas of the parameters' layout: parameters, gradients, gathered, average, two of the optimiser, three of MuSGD.
+const ARENAS: usize = 9;
+
+/// What memory depends on beside the batch.
+pub struct MemoryUse {
+    model: Model,
+    trainable: Trainable,
+    precision: Precision,
+}
+
+impl MemoryUse {
+    /// The use of a model's training.
+    pub fn new(model: &Model, trainable: &Trainable, precision: Precision) -> MemoryUse {
+        MemoryUse { model: model.clone(), trainable: trainable.clone(), precision }
+    }
+
+    /// Bytes for a batch of `[images, height, width]`; none where the size fits no plan.
+    pub fn of(&self, size: [usize; 3]) -> Option<usize> {
+        let model = self.model.resized(size).ok()?;
+        let cells: usize = model.levels.iter().map(|level| level.height * level.width).sum();
+        let plan = Plan::new(&model.graph, Mode::Training, &self.trainable);
+        let arenas = ARENAS * 4 * model.blank_params().values.len();
+        Some(memory_needed(&plan, self.precision) + size[0] * cells * BYTES_A_CELL + arenas)
+    }
+}
+
+/// The largest batch of images of `[height, width]` pixels that fits in `free` bytes, at most `most`; 0 where none does.
+pub fn largest_batch(usage: &MemoryUse, free: usize, [height, width]: [usize; 2], most: usize) -> usize {
+    let room = free - free / SPARE;
+    let fits = |n: usize| usage.of([n, height, width]).is_some_and(|bytes| bytes <= room);
+    let (mut low, mut high) = (0, most + 1);
+    // `low` fits or is 0, `high` does not or is beyond what is asked for.
+    while high - low > 1 {
+        let middle = low.midpoint(high);
+        if fits(middle) { low = middle } else { high = middle }
+    }
+    low
+}

@@ -1,0 +1,310 @@
+//! What a run does differently on a GPU: batches come as tables, steps are handed over and their losses read a few steps
+//! later. Between epochs everything lies on the host again, where it is validated, saved and resumed as on the processor.
+
+use std::sync::Arc;
+use std::sync::atomic::{AtomicBool, Ordering};
+use std::time::{Duration, Instant};
+
+use onsa_compute::Trainable;
+use onsa_compute::cuda::{CudaError, Device, Precision};
+
+use super::{
+    DRAWN_BATCHES, Ema, EpochEnded, MAX_GRADIENT_NORM, Observer, Optimiser, Place, Prepared, Run, Step,
+    TrainError, finish,
+};
+use crate::data::cache::{CachePolicy, ImageCache};
+use crate::data::loader::{LoaderConfig, LoaderError, Position, TrainLoader};
+use crate::evaluate::validate::{ValidateError, ValidateOptions, Validation};
+use crate::gpu::Gpu;
+use crate::gpu::loader::TableLoader;
+use crate::gpu::memory::{MemoryUse, largest_batch};
+use crate::gpu::optimiser::CountersRow;
+use crate::gpu::pixels::PixelStore;
+use crate::gpu::step::{Finished, GpuTrainer, OptimiserChoice, Snapshot, SubmitError};
+use crate::gpu::validate::GpuValidator;
+use crate::models::Model;
+use crate::train::loss::LossConfig;
+use crate::train::recipe::Recipe;
+use crate::train::start::decoder;
+
+/// The share of the GPU's free memory that images may take.
+const PIXEL_SHARE: usize = 2;
+
+/// A run's part on the GPU.
+pub(super) struct GpuSide {
+    trainer: GpuTrainer,
+    validator: GpuValidator,
+    store: Arc<PixelStore>,
+    /// The store's items; keeps no pixels that the GPU keeps.
+    cache: Arc<ImageCache>,
+    usage: MemoryUse,
+}
+
+/// Where batches come from.
+pub(super) enum Feed {
+    /// Pixels that the processor draws.
+    Host(TrainLoader),
+    /// Tables from which the GPU draws.
+    Tables(TableLoader),
+}
+
+impl Feed {
+    pub(super) fn wait(&self) -> Duration {
+        match self {
+            Feed::Host(loader) => loader.wait(),
+            Feed::Tables(loader) => loader.wait(),
+        }
+    }
+}
+
+impl GpuSide {
+    /// Brings model and optimiser to the GPU. `images`: the training images, and whether the processor draws some batches.
+    pub(super) fn new(
+        (device, precision): (&Device, Precision),
+        (model, trainable, params): (&Model, Trainable, &[f32]),
+        loss: LossConfig,
+        optimiser: &Optimiser,
+        images: (&Arc<ImageCache>, bool),
+    ) -> Result<GpuSide, TrainError> {
+        let (train_cache, drawn_on_host) = images;
+        let (free, _) = device.memory()?;
+        let budget = free / PIXEL_SHARE;
+        let resident = train_cache.bytes_needed() as usize <= budget;
+        // The GPU's copy suffices, unless batches are still drawn by the processor.
+        let cache = if resident && !drawn_on_host {
+            let items = train_cache.items().to_vec();
+            Arc::new(ImageCache::new(items, train_cache.imgsz(), CachePolicy::None, decoder()))
+        } else {
+            Arc::clone(train_cache)
+        };
+        let store = PixelStore::new(device, Arc::clone(&cache), budget)?;
+        let choice = OptimiserChoice {
+            kind: optimiser.kind(),
+            momentum: optimiser.beta1(),
+            max_norm: MAX_GRADIENT_NORM,
+            slots: optimiser.slots(),
+        };
+        let usage = MemoryUse::new(model, &trainable, precision);
+        let gpu = Gpu::new(device);
+        let validator = GpuValidator::new(&gpu, model, loss.clone(), precision)?;
+        let trainer = GpuTrainer::new(&gpu, (model, trainable), params, loss, choice, precision)?;
+        Ok(GpuSide { trainer, validator, store, cache, usage })
+    }
+
+    /// Says how the images lie.
+    pub(super) fn describe(&self, observer: &mut dyn Observer) {
+        let mebibytes = self.cache.bytes_needed() >> 20;
+        observer.message(&if self.store.is_resident() {
+            format!("the training images ({mebibytes} MiB) stay in the GPU's memory")
+        } else {
+            format!("the training images ({mebibytes} MiB) are brought to the GPU batch by batch")
+        });
+    }
+
+    /// See [`GpuValidator::validate`].
+    pub(super) fn validate(
+        &mut self,
+        params: &[f32],
+        cache: &Arc<ImageCache>,
+        names: &[String],
+        options: &ValidateOptions,
+        progress: impl FnMut(usize, usize) -> bool,
+    ) -> Result<Validation, ValidateError> {
+        self.validator.validate(params, cache, names, options, progress)
+    }
+
+    /// Batches from `start` on.
+    pub(super) fn feed(&self, config: LoaderConfig, start: Position) -> Result<Feed, LoaderError> {
+        let loader = TableLoader::new(Arc::clone(&self.cache), Arc::clone(&self.store), config, start)?;
+        Ok(Feed::Tables(loader))
+    }
+
+    /// Bytes of the training network's buffers.
+    pub(super) fn bytes(&self) -> usize {
+        self.trainer.arena_bytes()
+    }
+
+    /// The error of a batch that did not fit, with the batch that would.
+    fn explain(&self, error: SubmitError, [n, height, width]: [usize; 3]) -> TrainError {
+        if let SubmitError::Cuda(CudaError::OutOfMemory { .. }) = error
+            && let Ok((free, _)) = self.trainer.device().memory()
+        {
+            let fits = largest_batch(&self.usage, free + self.trainer.arena_bytes(), [height, width], n);
+            return TrainError::BatchTooLarge { batch: n, fits };
+        }
+        error.into()
+    }
+}
+
+impl Run<'_> {
+    /// The rest of the current epoch's steps: how it ended, and how many images were seen.
+    pub(super) fn epoch_on_gpu(
+        &mut self,
+        loader: &mut TableLoader,
+        observer: &mut dyn Observer,
+        stop: &AtomicBool,
+    ) -> Result<(EpochEnded, usize), TrainError> {
+        let mut gpu = self.gpu.take().expect("tables are made for a GPU");
+        let result = self.steps(&mut gpu, loader, observer, stop);
+        self.gpu = Some(gpu);
+        result
+    }
+
+    fn steps(
+        &mut self,
+        gpu: &mut GpuSide,
+        loader: &mut TableLoader,
+        observer: &mut dyn Observer,
+        stop: &AtomicBool,
+    ) -> Result<(EpochEnded, usize), TrainError> {
+        let begun = Instant::now();
+        let waited = loader.wait();
+        let batches = loader.batches_per_epoch();
+        let seconds_before = self.counters.seconds;
+        let (mut seen, mut ended) = (0, EpochEnded::Done);
+        observer.epoch_start(self.counters.epoch + 1, self.recipe.epochs, batches);
+        while self.counters.batch < batches {
+            let batch = loader.next().ok_or(TrainError::LoaderEnded)??;
+            debug_assert_eq!(batch.at, self.counters.position());
+            let iteration =
+                u64::from(self.counters.epoch) * u64::from(batches) + u64::from(self.counters.batch);
+            let stepping = self.schedule.steps(iteration, self.counters.last_step);
+            if stepping {
+                self.counters.last_step = Some(iteration);
+            }
+            let (size, objects) = (batch.size, batch.targets.len());
+            let rates = self.schedule.at(iteration);
+            gpu.trainer.submit(batch, &rates, stepping).map_err(|error| gpu.explain(error, size))?;
+            for finished in gpu.trainer.finished() {
+                self.absorb(&finished, observer)?;
+            }
+            seen += size[0];
+            self.counters.batch += 1;
+            self.counters.seconds = seconds_before + begun.elapsed().as_secs_f64();
+            let means = self.mean_losses().map(|x| x as f32);
+            observer.step(&Step {
+                epoch: self.counters.epoch + 1,
+                step: self.counters.batch,
+                steps: batches,
+                images: size[0],
+                losses: &means,
+                objects,
+                elapsed: begun.elapsed(),
+                waited: loader.wait() - waited,
+            });
+            if stop.load(Ordering::Relaxed) {
+                ended = EpochEnded::Stopped;
+                break;
+            }
+            if self.recipe.time.is_some_and(|hours| self.counters.seconds > hours * 3600.0) {
+                observer.message("the time limit is reached");
+                ended = EpochEnded::OutOfTime;
+                break;
+            }
+        }
+        gpu.trainer.drain()?;
+        for finished in gpu.trainer.finished() {
+            self.absorb(&finished, observer)?;
+        }
+        self.counters.seconds = seconds_before + begun.elapsed().as_secs_f64();
+        Ok((ended, seen))
+    }
+
+    /// Counts a batch in whose loss has become known.
+    fn absorb(&mut self, finished: &Finished, observer: &mut dyn Observer) -> Result<(), TrainError> {
+        match &finished.loss {
+            Ok(items) => {
+                let sums = &mut self.counters.loss_sums;
+                for (sum, item) in sums.iter_mut().zip([items.box_, items.cls, items.dfl]) {
+                    *sum += item;
+                }
+                self.counters.loss_count += 1;
+                self.bad = 0;
+            }
+            Err(error) => self.skip(&finished.items, finished.at, &error.to_string(), observer)?,
+        }
+        if finished.stepped == Some(false) {
+            let reason = crate::train::clip::NonFiniteGradient.to_string();
+            self.skip(&finished.items, finished.at, &reason, observer)?;
+        }
+        Ok(())
+    }
+
+    /// Copies everything from the GPU to where the processor's run has it.
+    pub(super) fn pull(&mut self) -> Result<(), TrainError> {
+        let Some(gpu) = &mut self.gpu else { return Ok(()) };
+        let Snapshot { params, gathered, ema, optimiser, counters } = gpu.trainer.snapshot()?;
+        self.params.values = params;
+        self.gathered = gathered;
+        self.ema = Ema::restore(ema, counters.updates);
+        self.optimiser.restore(counters.steps, &optimiser)?;
+        Ok(())
+    }
+
+    /// The reverse of [`Run::pull`].
+    pub(super) fn push(&mut self) -> Result<(), TrainError> {
+        let Some(gpu) = &mut self.gpu else { return Ok(()) };
+        let counters = CountersRow { steps: self.optimiser.steps(), updates: self.ema.updates() };
+        gpu.trainer.restore(&Snapshot {
+            params: self.params.values.clone(),
+            gathered: self.gathered.clone(),
+            ema: self.ema.values().to_vec(),
+            optimiser: self.optimiser.state(),
+            counters,
+        })?;
+        Ok(())
+    }
+
+    /// After a run on a GPU, its first batches for the plots: the processor draws the same.
+    pub(super) fn draw_again(&mut self) -> Result<(), TrainError> {
+        if self.gpu.is_none() || !self.drawn.is_empty() {
+            return Ok(());
+        }
+        let config = LoaderConfig { floats: false, prefetch: 1, ..self.loader_config() };
+        let loader = TrainLoader::new(Arc::clone(&self.train_cache), config, Position::default())?;
+        for step in loader.take(DRAWN_BATCHES) {
+            let step = step?;
+            if step.at.epoch > 0 {
+                break;
+            }
+            self.drawn.push(finish::DrawnBatch::new(&step.batch));
+        }
+        Ok(())
+    }
+}
+
+/// The recipe with a number for `batch=-1`: the largest that fits in the GPU's memory beside the images, at most what
+/// there is to train on.
+pub(super) fn with_batch(
+    recipe: &Recipe,
+    prepared: &Prepared,
+    place: &Place,
+    observer: &mut dyn Observer,
+) -> Result<Recipe, TrainError> {
+    let mut resolved = recipe.clone();
+    if recipe.batch == -1 {
+        let Place::Gpu(device, precision, _) = place else { return Err(TrainError::BatchNeedsGpu) };
+        let (free, _) = device.memory()?;
+        let (cache, _) = prepared.caches(recipe);
+        let pixels = cache.bytes_needed() as usize;
+        let room = if pixels <= free / PIXEL_SHARE { free - pixels } else { free };
+        let trainable = trainable(prepared);
+        let usage = MemoryUse::new(&prepared.opened.model, &trainable, *precision);
+        let side = recipe.imgsz as usize;
+        let batch = largest_batch(&usage, room, [side, side], prepared.dataset.train.len());
+        if batch == 0 {
+            return Err(TrainError::BatchTooLarge { batch: 1, fits: 0 });
+        }
+        resolved.batch = batch as i32;
+        observer.message(&format!("batch={batch}: the largest that fits in the GPU's memory"));
+    }
+    Ok(resolved)
+}
+
+/// What of the model is trained, as plans take it.
+pub(super) fn trainable(prepared: &Prepared) -> Trainable {
+    Trainable {
+        params: prepared.trainable.params.clone(),
+        frozen_norms: prepared.trainable.frozen_norms.iter().cloned().collect(),
+    }
+}
