@@ -42,6 +42,9 @@ impl<T: Plain> DeviceBuffer<T> {
         unsafe {
             let pointer = result::malloc_sync(bytes).map_err(|error| out_of_memory(device, bytes, error))?;
             result::memset_d8_sync(pointer, 0, bytes).calling("cuMemsetD8")?;
+            // The fill runs on the driver's own stream, which the device's do not wait for: without this wait a copy that
+            // comes next could be overwritten by it.
+            result::stream::synchronize(std::ptr::null_mut()).calling("cuStreamSynchronize")?;
             Ok(DeviceBuffer { device: device.clone(), pointer, len, kind: PhantomData })
         }
     }

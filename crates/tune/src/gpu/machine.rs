@@ -5,6 +5,8 @@ use std::sync::{Arc, Mutex, PoisonError};
 
 use onsa_compute::cuda::{Argument, CudaError, Device, DeviceBuffer, Kernel, Plain, Source};
 
+use super::SOURCES;
+
 /// A kernel's argument.
 #[derive(Clone, Copy, Debug)]
 pub enum Value {
@@ -149,8 +151,13 @@ pub struct Gpu {
 }
 
 impl Gpu {
-    /// The machine of a device.
+    /// The machine of a device. Starts to compile its kernels, beside what the caller does next.
     pub fn new(device: &Device) -> Arc<Gpu> {
+        for source in &SOURCES {
+            let device = device.clone();
+            // A failure comes again, and is reported, where the kernel is launched.
+            std::thread::spawn(move || device.load(source).map(drop));
+        }
         Arc::new(Gpu { device: device.clone(), kernels: Mutex::default(), memory: Mutex::default() })
     }
 

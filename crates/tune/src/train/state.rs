@@ -94,7 +94,12 @@ pub enum StateError {
 }
 
 fn bytes(values: &[f32]) -> Vec<u8> {
-    values.iter().flat_map(|x| x.to_le_bytes()).collect()
+    // Chunk by chunk into place: a checkpoint has tens of millions of values.
+    let mut bytes = vec![0; 4 * values.len()];
+    for (to, x) in bytes.chunks_exact_mut(4).zip(values) {
+        to.copy_from_slice(&x.to_le_bytes());
+    }
+    bytes
 }
 
 fn digest(counters: &str, arenas: &BTreeMap<String, Vec<u8>>) -> String {
