@@ -14,6 +14,7 @@ use std::ffi::OsString;
 use std::process::ExitCode;
 
 use failure::Failure;
+use onsa_studio::worker;
 
 /// Exit code of a command that failed.
 pub const FAILED: u8 = 1;
@@ -22,13 +23,29 @@ pub const WRONG_USAGE: u8 = 2;
 
 /// Runs one command line (without the program's own name) and says how it went.
 pub fn run(tokens: impl Iterator<Item = OsString>) -> ExitCode {
-    match dispatch(tokens) {
-        Ok(code) => code,
-        Err(failure) => {
-            failure.print();
-            ExitCode::from(if failure.usage { WRONG_USAGE } else { FAILED })
+    let job = match worker::attach() {
+        Ok(worker::Attached::Alone) => None,
+        Ok(worker::Attached::Working(job)) => Some(job),
+        Ok(worker::Attached::Leave(code)) => return ExitCode::from(code),
+        Err(problem) => return failed(&Failure::from(problem)),
+    };
+    let result = dispatch(tokens);
+    if let Some(job) = job {
+        let error = result.as_ref().err().map(|failure| worker::ErrorText {
+            message: failure.message.clone(),
+            causes: failure.causes.clone(),
+            hint: failure.hint.clone(),
+        });
+        if let Err(problem) = job.finish(error) {
+            return failed(&Failure::from(problem));
         }
     }
+    result.unwrap_or_else(|failure| failed(&failure))
+}
+
+fn failed(failure: &Failure) -> ExitCode {
+    failure.print();
+    ExitCode::from(if failure.usage { WRONG_USAGE } else { FAILED })
 }
 
 fn dispatch(tokens: impl Iterator<Item = OsString>) -> Result<ExitCode, Failure> {

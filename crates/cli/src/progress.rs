@@ -2,6 +2,7 @@
 use std::time::{Duration, Instant};
 
 use indicatif::{ProgressBar, ProgressDrawTarget, ProgressStyle};
+use onsa_studio::worker::{self, Job};
 use onsa_tune::train::observer::{EpochEnd, Observer, RunStart, Step};
 
 use crate::output;
@@ -15,6 +16,8 @@ pub struct Progress {
     /// Whole epochs that this process has done, and when the first of them began.
     done: u32,
     began: Instant,
+    /// Is told too where the studio has started this process.
+    job: Option<&'static Job>,
 }
 
 impl Progress {
@@ -24,7 +27,21 @@ impl Progress {
         let bar = ProgressBar::with_draw_target(Some(0), target);
         let style = ProgressStyle::with_template("{prefix} {bar:24} {pos}/{len}  {msg}");
         bar.set_style(style.expect("the template is a constant and valid"));
-        Progress { bar, losses: Vec::new(), epochs: 0, first_epoch: 1, done: 0, began: Instant::now() }
+        Progress {
+            bar,
+            losses: Vec::new(),
+            epochs: 0,
+            first_epoch: 1,
+            done: 0,
+            began: Instant::now(),
+            job: worker::current(),
+        }
+    }
+
+    fn tell(&self, tell: impl FnOnce(&Job)) {
+        if let Some(job) = self.job {
+            tell(job);
+        }
     }
 
     fn line(&self, text: &str) {
@@ -84,6 +101,7 @@ fn epoch_text(names: &[String], end: &EpochEnd<'_>) -> String {
 
 impl Observer for Progress {
     fn start(&mut self, run: &RunStart<'_>) {
+        self.tell(|job| job.start(run));
         self.losses = run.losses.iter().map(|name| (*name).to_owned()).collect();
         (self.epochs, self.first_epoch) = (run.epochs, run.first_epoch);
         (self.done, self.began) = (0, Instant::now());
@@ -104,6 +122,7 @@ impl Observer for Progress {
     }
 
     fn step(&mut self, step: &Step<'_>) {
+        self.tell(|job| job.step(step));
         // All batches but the last have this size, so the product is the epoch's count but for its last step.
         let images_so_far = step.images as f64 * f64::from(step.step);
         self.bar.set_message(step_text(&self.losses, step, images_so_far, self.left(step)));
@@ -111,12 +130,14 @@ impl Observer for Progress {
     }
 
     fn validating(&mut self, done: usize, images: usize) {
+        self.tell(|job| job.validating(done, images));
         self.bar.set_message("validating");
         self.bar.set_length(images as u64);
         self.bar.set_position(done as u64);
     }
 
     fn epoch_end(&mut self, end: &EpochEnd<'_>) {
+        self.tell(|job| job.epoch(end));
         self.done += 1;
         self.line(&epoch_text(&self.losses, end));
         if end.epoch == end.epochs {
@@ -129,6 +150,7 @@ impl Observer for Progress {
     }
 
     fn warning(&mut self, text: &str) {
+        self.tell(|job| job.warning(text));
         self.bar.suspend(|| output::warning(text));
     }
 }

@@ -21,5 +21,8 @@ pub fn stop_flag() -> Result<&'static AtomicBool, Failure> {
         output::note("\nStopping after this step, then saving. Press Ctrl-C again to end at once.");
     })
     .map_err(|error| Failure::from_error(&error))?;
+    if let Some(job) = onsa_studio::worker::current() {
+        job.watch(&STOP);
+    }
     Ok(&STOP)
 }

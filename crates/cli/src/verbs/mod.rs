@@ -7,6 +7,7 @@ pub mod export;
 pub mod inspect;
 pub mod predict;
 pub mod resume;
+pub mod studio;
 pub mod train;
 pub mod val;
 
@@ -80,6 +81,7 @@ pub const VERBS: &[Verb] = &[
     bench::VERB,
     demo::VERB,
     doctor::VERB,
+    studio::VERB,
 ];
 
 /// The verb of that name.
