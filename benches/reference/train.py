@@ -1,6 +1,6 @@
 """Trains with the reference, as a program, and prints one JSON line an event: the first finished step, each epoch.
 
-Usage: train.py MODEL.yaml DATA.yaml THREADS EPOCHS IMGSZ BATCH
+Usage: train.py MODEL.yaml DATA.yaml THREADS EPOCHS IMGSZ BATCH [DEVICE]; DEVICE is cpu, or a GPU's number.
 """
 import json
 import os
@@ -9,9 +9,14 @@ import time
 
 os.environ["YOLO_OFFLINE"] = "true"
 model, data, threads, epochs, imgsz, batch = sys.argv[1], sys.argv[2], *map(int, sys.argv[3:7])
+device = sys.argv[7] if len(sys.argv) > 7 else "cpu"
 
 import torch  # noqa: E402
 from ultralytics import YOLO  # noqa: E402
+from ultralytics.engine import trainer as engine  # noqa: E402
+
+# On a GPU it would download a model to check mixed precision with.
+engine.check_amp = lambda _model: True
 
 
 def event(**values):
@@ -48,6 +53,6 @@ net.add_callback("on_train_batch_end", on_batch_end)
 net.add_callback("on_train_epoch_start", on_epoch_start)
 net.add_callback("on_train_epoch_end", on_epoch_end)
 net.train(
-    data=data, epochs=epochs, imgsz=imgsz, batch=batch, device="cpu", pretrained=False, val=False, save=False, plots=False,
+    data=data, epochs=epochs, imgsz=imgsz, batch=batch, device=device, pretrained=False, val=False, save=False, plots=False,
     verbose=False, project=os.environ["BENCH_RUNS"], name="reference", exist_ok=True,
 )

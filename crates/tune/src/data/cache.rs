@@ -7,6 +7,7 @@ use std::sync::{Arc, Mutex, PoisonError};
 use thiserror::Error;
 
 use super::dataset::Item;
+use super::disk_cache::DiskCache;
 use super::raster::Rgb8;
 use super::resize::{load_size, resize_bilinear};
 
@@ -71,6 +72,14 @@ pub enum ImageError {
         /// Height in the index.
         height: u32,
     },
+    /// The file of decoded images fails.
+    #[error("{path}: decoded images cannot be kept there: {source}; free some space, or use cache=ram")]
+    Disk {
+        /// The file.
+        path: PathBuf,
+        /// Why.
+        source: std::io::Error,
+    },
 }
 
 /// The images of a list of items, each decoded once if the budget allows, and shared by all threads.
@@ -82,6 +91,7 @@ pub struct ImageCache {
     budget: u64,
     used: AtomicU64,
     decoded: AtomicU64,
+    disk: Option<Arc<DiskCache>>,
 }
 
 impl ImageCache {
@@ -102,7 +112,20 @@ impl ImageCache {
             budget: policy.budget(),
             used: AtomicU64::new(0),
             decoded: AtomicU64::new(0),
+            disk: None,
         }
+    }
+
+    /// The same, with a file behind it in which decoded images are kept.
+    pub fn with_disk(self, disk: DiskCache) -> ImageCache {
+        ImageCache { disk: Some(Arc::new(disk)), ..self }
+    }
+
+    /// The same items without any memory for their pixels; a file of decoded images is shared.
+    pub fn without_memory(&self) -> ImageCache {
+        let (items, decode) = (Arc::clone(&self.items), Arc::clone(&self.decode));
+        let cache = ImageCache::new(items, self.imgsz, CachePolicy::None, decode);
+        ImageCache { disk: self.disk.clone(), ..cache }
     }
 
     /// The items, in the order of their indices.
@@ -159,6 +182,17 @@ impl ImageCache {
     }
 
     fn load(&self, index: usize) -> Result<Arc<Rgb8>, ImageError> {
+        let Some(disk) = &self.disk else { return self.decode(index) };
+        let failed = |source| ImageError::Disk { path: disk.path().to_owned(), source };
+        if let Some(image) = disk.get(index).map_err(failed)? {
+            return Ok(Arc::new(image));
+        }
+        let image = self.decode(index)?;
+        disk.put(index, &image).map_err(failed)?;
+        Ok(image)
+    }
+
+    fn decode(&self, index: usize) -> Result<Arc<Rgb8>, ImageError> {
         let item = &self.items[index];
         let image = (self.decode)(&item.path)
             .map_err(|source| ImageError::Decode { path: item.path.clone(), source })?;

@@ -5,6 +5,7 @@ pub mod augment;
 pub mod batch;
 pub mod cache;
 pub mod dataset;
+pub mod disk_cache;
 pub mod index;
 pub mod letterbox;
 pub mod loader;

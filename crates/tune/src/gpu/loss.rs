@@ -335,3 +335,43 @@ impl DeviceLoss {
             .collect())
     }
 }
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::boxes::Label;
+
+    fn target(image: u32, class: u32, cx: f32, size: f32) -> Target {
+        Target { image, label: Label { class, cx, cy: size, w: size, h: size } }
+    }
+
+    #[test]
+    fn targets_lie_by_image_and_empty_boxes_are_left_out() {
+        let targets = [target(0, 1, 0.5, 0.25), target(2, 0, 0.0, 0.0), target(2, 2, 0.25, 0.5)];
+        let table = TargetTable::new(&targets, 3, (64, 32), 3).unwrap();
+        assert_eq!(table.starts, [0, 1, 1, 2]);
+        let row = |image, class, corners| TargetRow { image, class, corners };
+        let expected = [row(0, 1, [12.0, 8.0, 20.0, 24.0]), row(2, 2, [0.0, 16.0, 16.0, 48.0])];
+        assert_eq!(table.rows, expected);
+    }
+
+    #[test]
+    fn malformed_targets_are_refused_as_by_the_processor() {
+        let refuse = |target| TargetTable::new(&[target], 1, (64, 64), 2).unwrap_err();
+        assert_eq!(refuse(target(0, 2, 0.5, 0.5)), LossError::Class { image: 0, class: 2, nc: 2 });
+        assert_eq!(refuse(target(1, 0, 0.5, 0.5)), LossError::Image { image: 1, n: 1 });
+        assert_eq!(refuse(target(0, 0, f32::NAN, 0.5)), LossError::Target { image: 0 });
+    }
+
+    #[test]
+    fn a_loss_that_is_not_finite_names_its_image() {
+        let bad = ItemsRow { bad: 3, ..ItemsRow::default() };
+        assert_eq!(bad.items(), Err(LossError::NonFinite { image: 2 }));
+        let good = ItemsRow { terms: [1.0, 2.0, 3.0, 12.0], foreground: 5, bad: 0 };
+        let items = good.items().unwrap();
+        assert_eq!(
+            (items.box_, items.cls, items.dfl, items.total, items.foreground),
+            (1.0, 2.0, 3.0, 12.0, 5)
+        );
+    }
+}

@@ -48,3 +48,23 @@ pub fn largest_batch(usage: &MemoryUse, free: usize, [height, width]: [usize; 2]
     }
     low
 }
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::models::registry;
+
+    #[test]
+    fn the_largest_batch_fits_and_the_next_does_not() {
+        let architecture = registry::find("yolo11n").unwrap().architecture(3);
+        let model = Model::build(&architecture, [1, 64, 64]).unwrap();
+        let usage = MemoryUse::new(&model, &Trainable::all(&model.graph), Precision::Bf16);
+        let size = [128, 96];
+        let of = |n: usize| usage.of([n, size[0], size[1]]).unwrap();
+        assert!(of(2) > of(1) && of(16) > of(8));
+        let free = of(11) * SPARE / (SPARE - 1) + SPARE;
+        assert_eq!(largest_batch(&usage, free, size, 100), 11);
+        assert_eq!(largest_batch(&usage, free, size, 4), 4, "no more than there are images");
+        assert_eq!(largest_batch(&usage, of(1) / 2, size, 100), 0);
+    }
+}

@@ -230,13 +230,13 @@ impl<'a> Run<'a> {
         let trainable = on_gpu::trainable(&prepared);
         let step = TrainStep::new(&model, trainable.clone(), loss.clone(), Arc::clone(&pool));
         let network = Inference::new(&model, params.clone(), Arc::clone(&pool));
-        let (train_cache, val_cache) = prepared.caches(recipe);
+        let (train_cache, val_cache) = prepared.caches(recipe)?;
         let gpu = match place {
             Place::Cpu(_) => None,
             Place::Gpu(device, precision, _) => {
                 observer.message(&format!("computing on {}", place.describe()));
                 let network = (&model, trainable.clone(), params.values.as_slice());
-                let images = (&train_cache, recipe.multi_scale > 0.0);
+                let images = on_gpu::Images::new(&train_cache, recipe);
                 let side =
                     on_gpu::GpuSide::new((device, *precision), network, loss.clone(), &optimiser, images)?;
                 side.describe(observer);

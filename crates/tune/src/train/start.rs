@@ -12,9 +12,11 @@ use super::recipe::Recipe;
 use super::recipe::values::{self, Cache, Faulty, Pretrained};
 use crate::data::audit::without_faulty;
 use crate::data::augment::AugmentConfig;
-use crate::data::cache::{CachePolicy, Decoder, ImageCache};
+use crate::data::cache::{CachePolicy, Decoder, ImageCache, ImageError};
 use crate::data::dataset::{Dataset, Item};
+use crate::data::disk_cache::DiskCache;
 use crate::data::index::{self, LoadOptions};
+use crate::data::loader::LoaderError;
 use crate::data::raster::Rgb8;
 use crate::data::val_loader::{ValConfig, ValLoader};
 use crate::engine::{self, Inference};
@@ -50,15 +52,25 @@ pub fn decoder() -> Decoder {
 
 impl Prepared {
     /// Caches of the training and of the validation images.
-    pub fn caches(&self, recipe: &Recipe) -> (Arc<ImageCache>, Arc<ImageCache>) {
+    ///
+    /// # Errors
+    /// The file of decoded images cannot be used.
+    pub fn caches(&self, recipe: &Recipe) -> Result<(Arc<ImageCache>, Arc<ImageCache>), LoaderError> {
         let policy = match recipe.cache {
             Cache::Ram => CachePolicy::Ram,
             Cache::Off if recipe.is_given("cache") => CachePolicy::None,
             _ => CachePolicy::Auto,
         };
-        let make =
-            |items: &[Item]| Arc::new(ImageCache::new(items.to_vec(), recipe.imgsz, policy, decoder()));
-        (make(&self.dataset.train), make(&self.dataset.val))
+        let make = |items: &[Item]| -> Result<Arc<ImageCache>, LoaderError> {
+            let cache = ImageCache::new(items.to_vec(), recipe.imgsz, policy, decoder());
+            if recipe.cache != Cache::Disk {
+                return Ok(Arc::new(cache));
+            }
+            let disk = DiskCache::open(&DiskCache::folder(), items, recipe.imgsz)
+                .map_err(|(path, source)| ImageError::Disk { path, source })?;
+            Ok(Arc::new(cache.with_disk(disk)))
+        };
+        Ok((make(&self.dataset.train)?, make(&self.dataset.val)?))
     }
 }
 

@@ -82,3 +82,27 @@ pub(super) fn read<T: Plain>(bytes: &[u8]) -> T {
     // SAFETY: as many bytes as the value has, any of which are a value; read without regard to alignment.
     unsafe { std::ptr::read_unaligned(bytes.as_ptr().cast()) }
 }
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn tables_do_not_overlap_and_are_read_back() {
+        let layout = Layout::new(3, 5);
+        let (samples, colours) = (vec![SampleRow::default(); 3], vec![ColourRow::default(); 3]);
+        let targets = TargetTable { rows: vec![TargetRow::default(); 2], starts: vec![0, 1, 1, 2] };
+        let rates = RatesRow::default();
+        let mut block = vec![7u8; layout.bytes()];
+        let used = layout.fill(&mut block, &samples, &colours, &rates, &targets);
+        assert_eq!(used, layout.targets() + 2 * size_of::<TargetRow>());
+        assert!(block[used..].iter().all(|&byte| byte == 7), "behind the last target nothing is written");
+        let starts: Vec<i32> = (0..4).map(|i| read(&block[layout.starts() + 4 * i..][..4])).collect();
+        assert_eq!(starts, targets.starts);
+        let begins = [layout.samples(), layout.colours(), layout.rates(), layout.starts(), layout.targets()];
+        let sizes = [3 * size_of::<SampleRow>(), 3 * size_of::<ColourRow>(), size_of::<RatesRow>(), 16, used];
+        for ((begin, next), size) in begins.iter().zip(&begins[1..]).zip(sizes) {
+            assert!(begin.is_multiple_of(ALIGN) && begin + size <= *next);
+        }
+    }
+}

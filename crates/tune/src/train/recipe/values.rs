@@ -44,7 +44,7 @@ words! {
         Off = "false" | "no" | "off",
         /// In memory.
         Ram = "ram" | "true",
-        /// As decoded files beside the images.
+        /// In memory as far as it goes, and all of them decoded in one file.
         Disk = "disk",
     }
 }

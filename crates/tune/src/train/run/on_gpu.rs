@@ -12,7 +12,7 @@ use super::{
     DRAWN_BATCHES, Ema, EpochEnded, MAX_GRADIENT_NORM, Observer, Optimiser, Place, Prepared, Run, Step,
     TrainError, finish,
 };
-use crate::data::cache::{CachePolicy, ImageCache};
+use crate::data::cache::ImageCache;
 use crate::data::loader::{LoaderConfig, LoaderError, Position, TrainLoader};
 use crate::evaluate::validate::{ValidateError, ValidateOptions, Validation};
 use crate::gpu::Gpu;
@@ -25,7 +25,7 @@ use crate::gpu::validate::GpuValidator;
 use crate::models::Model;
 use crate::train::loss::LossConfig;
 use crate::train::recipe::Recipe;
-use crate::train::start::decoder;
+use crate::train::recipe::values::Cache;
 
 /// The share of the GPU's free memory that images may take.
 const PIXEL_SHARE: usize = 2;
@@ -38,6 +38,24 @@ pub(super) struct GpuSide {
     /// The store's items; keeps no pixels that the GPU keeps.
     cache: Arc<ImageCache>,
     usage: MemoryUse,
+}
+
+/// The training images, and what becomes of them.
+#[derive(Clone, Copy)]
+pub(super) struct Images<'a> {
+    cache: &'a Arc<ImageCache>,
+    /// Whether the processor draws some batches.
+    drawn_on_host: bool,
+    /// Whether the GPU may keep them.
+    kept: bool,
+}
+
+impl<'a> Images<'a> {
+    /// As the recipe has it: `cache=False` keeps none.
+    pub(super) fn new(cache: &'a Arc<ImageCache>, recipe: &Recipe) -> Images<'a> {
+        let kept = recipe.cache != Cache::Off || !recipe.is_given("cache");
+        Images { cache, drawn_on_host: recipe.multi_scale > 0.0, kept }
+    }
 }
 
 /// Where batches come from.
@@ -58,22 +76,21 @@ impl Feed {
 }
 
 impl GpuSide {
-    /// Brings model and optimiser to the GPU. `images`: the training images, and whether the processor draws some batches.
+    /// Brings model and optimiser to the GPU.
     pub(super) fn new(
         (device, precision): (&Device, Precision),
         (model, trainable, params): (&Model, Trainable, &[f32]),
         loss: LossConfig,
         optimiser: &Optimiser,
-        images: (&Arc<ImageCache>, bool),
+        images: Images<'_>,
     ) -> Result<GpuSide, TrainError> {
-        let (train_cache, drawn_on_host) = images;
+        let Images { cache: train_cache, drawn_on_host, kept } = images;
         let (free, _) = device.memory()?;
-        let budget = free / PIXEL_SHARE;
+        let budget = if kept { free / PIXEL_SHARE } else { 0 };
         let resident = train_cache.bytes_needed() as usize <= budget;
         // The GPU's copy suffices, unless batches are still drawn by the processor.
         let cache = if resident && !drawn_on_host {
-            let items = train_cache.items().to_vec();
-            Arc::new(ImageCache::new(items, train_cache.imgsz(), CachePolicy::None, decoder()))
+            Arc::new(train_cache.without_memory())
         } else {
             Arc::clone(train_cache)
         };
@@ -285,7 +302,7 @@ pub(super) fn with_batch(
     if recipe.batch == -1 {
         let Place::Gpu(device, precision, _) = place else { return Err(TrainError::BatchNeedsGpu) };
         let (free, _) = device.memory()?;
-        let (cache, _) = prepared.caches(recipe);
+        let (cache, _) = prepared.caches(recipe)?;
         let pixels = cache.bytes_needed() as usize;
         let room = if pixels <= free / PIXEL_SHARE { free - pixels } else { free };
         let trainable = trainable(prepared);
