@@ -115,6 +115,10 @@ fn check(
     let stream = run.device().stream();
     run.prepare(&stream, values)?;
     run.forward(&stream)?;
+    // Only now: the forward pass uses the gradients' places.
+    for (i, g) in out_grads.iter().enumerate() {
+        run.write_output_grad(i, g)?;
+    }
     run.backward(&stream, grads)?;
     stream.synchronize()?;
     for (i, (name, view)) in plan.outputs.iter().enumerate() {

@@ -101,6 +101,8 @@ pub fn compile(source: &Source, arch: Arch) -> Result<Compiled, CudaError> {
         "--extra-device-vectorization".into(),
         "--ptxas-options=-v".into(),
         "--define-macro=ONSA_CUDA".into(),
+        // Lambdas with parameters of any type would else be the host's.
+        "--device-as-default-execution-space".into(),
     ];
     if source.text.starts_with(EXACT) {
         options.push("--fmad=false".into());

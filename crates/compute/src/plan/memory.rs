@@ -11,6 +11,8 @@ pub(super) struct Lives<'a> {
     pub outputs: &'a [(String, View)],
     pub output_grads: &'a [View],
     pub backward_start: usize,
+    /// Steps for which what a weight's or bias's gradient reads stays alive beyond it.
+    pub slack: usize,
 }
 
 /// Gives each buffer an offset such that buffers alive at the same step do not overlap: `(offsets, arena length)`.
@@ -26,8 +28,12 @@ pub(super) fn assign(steps: &[Step], lens: &[usize], lives: &Lives) -> (Vec<usiz
         touch(view, 0);
     }
     for (i, step) in steps.iter().enumerate() {
+        let beside = matches!(step, Step::ConvGradWeight { .. } | Step::ConvGradBias { .. });
         for view in step.views() {
             touch(&view, i);
+            if beside {
+                touch(&view, (i + lives.slack).min(steps.len() - 1));
+            }
         }
     }
     for (_, view) in lives.outputs {

@@ -90,8 +90,13 @@ impl Plan {
             graph.inputs().iter().map(|(name, v)| (name.clone(), view(&lowering, *v))).collect();
         let outputs: Vec<_> =
             graph.outputs().iter().map(|(name, v)| (name.clone(), view(&lowering, *v))).collect();
-        let lives =
-            memory::Lives { inputs: &inputs, outputs: &outputs, output_grads: &output_grads, backward_start };
+        let lives = memory::Lives {
+            inputs: &inputs,
+            outputs: &outputs,
+            output_grads: &output_grads,
+            backward_start,
+            slack: 0,
+        };
         let (buffer_offsets, arena_len) =
             memory::assign(&lowering.steps, &lowering.places.buffer_lens, &lives);
         Plan {
@@ -107,6 +112,27 @@ impl Plan {
             norms: lowering.norms,
             params: graph.params().to_vec(),
         }
+    }
+
+    /// The same plan in a larger arena: what the gradients of weights and biases read stays as it is for `slack` steps
+    /// more, so that a device can form them beside the steps that follow.
+    pub fn with_slack(&self, slack: usize) -> Plan {
+        let mut lens = vec![0; self.buffer_offsets.len()];
+        let views = self.steps.iter().flat_map(Step::views);
+        let ends = self.inputs.iter().chain(&self.outputs).map(|(_, view)| *view);
+        for view in views.chain(ends).chain(self.output_grads.iter().copied()) {
+            let len: &mut usize = &mut lens[view.buffer as usize];
+            *len = (*len).max(view.pixels() * view.pixel_stride);
+        }
+        let lives = memory::Lives {
+            inputs: &self.inputs,
+            outputs: &self.outputs,
+            output_grads: &self.output_grads,
+            backward_start: self.backward_start,
+            slack,
+        };
+        let (buffer_offsets, arena_len) = memory::assign(&self.steps, &lens, &lives);
+        Plan { buffer_offsets, arena_len, ..self.clone() }
     }
 
     /// A view's first element in the arena.

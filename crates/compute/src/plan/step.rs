@@ -274,6 +274,35 @@ impl Step {
         }
     }
 
+    /// The views that the step writes.
+    pub fn written(&self) -> Vec<View> {
+        use Step::*;
+        match *self {
+            Conv { y, .. }
+            | Norm { y, .. }
+            | Activation { y, .. }
+            | Add { y, .. }
+            | ScaleChannels { y, .. }
+            | GatherHeads { y, .. }
+            | MaxPool { y, .. }
+            | Upsample2 { y, .. }
+            | Attention { y, .. }
+            | GlobalAvgPool { y, .. }
+            | Copy { y, .. }
+            | Zero { y } => vec![y],
+            ConvGradData { dx, .. }
+            | ActivationGrad { dx, .. }
+            | GatherHeadsGrad { dx, .. }
+            | MaxPoolGrad { dx, .. }
+            | Upsample2Grad { dx, .. }
+            | AttentionGrad { dx, .. }
+            | GlobalAvgPoolGrad { dx, .. } => vec![dx],
+            NormGrad { dz, .. } => vec![dz],
+            ScaleChannelsGrad { dx, .. } => dx.map(|(view, _)| view).into_iter().collect(),
+            NormStats { .. } | ConvGradWeight { .. } | ConvGradBias { .. } => vec![],
+        }
+    }
+
     /// The operator's name in reports.
     pub fn name(&self) -> &'static str {
         use Step::*;

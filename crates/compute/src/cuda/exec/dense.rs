@@ -3,7 +3,7 @@
 use crate::graph::Activation;
 use crate::plan::ConvInfo;
 
-use super::super::sources::{CONV, SIMPLE, WEIGHT_GRAD};
+use super::super::sources::{CONV, PREPARE, SIMPLE, WEIGHT_GRAD};
 use super::super::{CudaError, Precision, Stream, Tensor};
 use super::executor::Executor;
 use super::layout::{SPLIT_FLOATS, classes, pixels_of};
@@ -11,6 +11,10 @@ use super::structures::{ConvClass, ConvProblem, MAX_CLASSES, NormFinish, WeightG
 
 /// Pixels of a split at least.
 const MIN_SPLIT: usize = 256;
+/// Channels that inputs of fewer are padded to, so that pixels can be copied at once.
+pub(super) const PADDED: usize = 4;
+/// Taps of a window at most: conv.cu keeps which of them lie inside the input as the bits of a number.
+const MAX_TAPS: usize = 64;
 /// Splits at most.
 const MAX_SPLITS: usize = 512;
 
@@ -18,6 +22,8 @@ const MAX_SPLITS: usize = 512;
 pub(super) struct DenseConv {
     pub forward: ConvProblem,
     pub data_grad: Option<ConvProblem>,
+    /// Where the input is padded to [`PADDED`] channels: the first element of the copy.
+    pub padded: Option<usize>,
 }
 
 /// What a convolution adds to its sums.
@@ -56,22 +62,28 @@ impl Tile {
 }
 
 impl DenseConv {
-    /// Takes places for the packed weights from `weights`.
-    pub fn new(info: &ConvInfo, weights: &mut usize) -> DenseConv {
+    /// Takes places for the packed weights from `weights`, for a padded input from `copies`.
+    pub fn new(info: &ConvInfo, precision: Precision, weights: &mut usize, copies: &mut usize) -> DenseConv {
         let g = &info.geometry;
         let ([_, h, w, c], [_, oh, ow, out]) = (info.input, info.output);
+        let padded = (precision == Precision::Bf16 && c < PADDED).then(|| {
+            let at = *copies;
+            *copies += pixels_of(info.input) * PADDED;
+            at
+        });
+        let channels = if padded.is_some() { PADDED } else { c };
         let mut take = |rows: usize, inner: usize| {
             let padded = inner.next_multiple_of(8);
             let at = *weights;
             *weights += rows * padded;
             (at as i32, padded as i32)
         };
-        let inner = g.kernel.0 * g.kernel.1 * c;
-        let (at, padded) = take(out, inner);
+        let inner = g.kernel.0 * g.kernel.1 * channels;
+        let (at, row) = take(out, inner);
         let mut forward = ConvProblem {
             h: h as i32,
             width: w as i32,
-            cin: c as i32,
+            cin: channels as i32,
             oh: oh as i32,
             ow: ow as i32,
             out: out as i32,
@@ -91,7 +103,7 @@ impl DenseConv {
             grid_w: ow as i32,
             weights: at,
             inner: inner as i32,
-            padded,
+            padded: row,
             pixels: pixels_of(info.output) as i32,
             ..ConvClass::default()
         };
@@ -136,7 +148,7 @@ impl DenseConv {
             }
             grad
         });
-        DenseConv { forward, data_grad }
+        DenseConv { forward, data_grad, padded }
     }
 
     /// Appends the packing of each tap of the weight at `from` in the parameters.
@@ -164,7 +176,7 @@ impl DenseConv {
                 inputs: c as i32,
                 out: out as i32,
                 scale: scale.map_or(-1, |at| at as i32),
-                forward: forward.weights + (tap * c) as i32,
+                forward: forward.weights + tap as i32 * self.forward.cin,
                 forward_pitch: forward.padded,
                 backward,
                 backward_pitch,
@@ -215,6 +227,7 @@ fn choose_tile(pixels: usize, out: usize, vector: usize, processors: usize) -> T
         8 if out.is_multiple_of(128) && pixels.div_ceil(128) * (out / 128) >= 2 * processors => WIDE,
         8 if pixels.div_ceil(128) * out.div_ceil(64) >= processors => tile(128, 64, 8, 128, 4),
         8 => tile(64, 64, 8, 128, 4),
+        4 if out <= 16 => tile(128, 16, 4, 128, 4),
         4 if out <= 32 => tile(128, 32, 4, 128, 4),
         4 => tile(128, 64, 4, 128, 4),
         _ if out <= 16 => tile(128, 16, 1, 128, 4),
@@ -248,10 +261,11 @@ impl Executor {
         };
         let most = p.classes[..count].iter().map(|class| class.pixels as usize).max().unwrap_or(0);
         let out = p.out as usize;
-        if self.precision == Precision::Float32 {
-            let kernel = self.kernels.get(&SIMPLE, "simple_conv_float")?;
+        let taps = p.classes[..count].iter().map(|class| class.taps_y * class.taps_x).max().unwrap_or(0);
+        if self.precision == Precision::Float32 || taps as usize > MAX_TAPS {
+            let kernel = self.kernels.get(&SIMPLE, &format!("simple_conv_{}", self.precision.name()))?;
             let grid = [most.div_ceil(64) as u32, out.div_ceil(64) as u32, count as u32];
-            // SAFETY: simple.cu's `ConvProblem<float>`; the views lie in the arena, the weights are packed.
+            // SAFETY: simple.cu's `ConvProblem`; the views lie in the arena, the weights are packed.
             unsafe { kernel.launch(stream, grid, [256, 1, 1], 0, &[(&p).into()])? };
             return behind.stats.map_or(Ok(()), |finish| self.norm_stats(stream, y, finish));
         }
@@ -266,14 +280,41 @@ impl Executor {
         if let Some(finish) = behind.stats {
             let resident = kernel.blocks_per_processor(tile.threads, tile.shared())? as usize * processors;
             blocks = blocks.min((resident / columns).clamp(1, super::layout::MAX_SUM_BLOCKS));
-            p.partials = self.partials.address();
-            p.tickets = self.counters.address();
+            (p.partials, p.tickets) = self.scratch(stream);
             (p.mean, p.var, p.gamma, p.beta) = (finish.mean, finish.var, finish.gamma, finish.beta);
             (p.affine, p.eps) = (finish.affine, finish.eps);
         }
         let grid = [blocks as u32, columns as u32, count as u32];
         // SAFETY: conv.cu's `ConvProblem`; the views lie in the arena, the weights are packed, `vector` fits x.
         unsafe { kernel.launch(stream, grid, [tile.threads, 1, 1], tile.shared(), &[(&p).into()]) }
+    }
+
+    /// An input of few channels padded to [`PADDED`], where the convolution reads it so. `copy`: whether to make the copy.
+    pub(super) fn padded(
+        &self,
+        stream: &Stream,
+        dense: &DenseConv,
+        x: Tensor,
+        copy: bool,
+    ) -> Result<Tensor, CudaError> {
+        let Some(at) = dense.padded else { return Ok(x) };
+        let address = self.copies.address_of(at * self.precision.bytes());
+        if copy {
+            let kernel = self.kernels.get(&PREPARE, "pad_channels_bf16")?;
+            let (stride, channels, pixels) = (x.pixel_stride as i64, x.channels() as i32, x.pixels() as i32);
+            let arguments = [
+                (&x.address).into(),
+                (&stride).into(),
+                (&address).into(),
+                (&channels).into(),
+                (&pixels).into(),
+            ];
+            let grid = super::depthwise::grid(x.pixels(), 256);
+            // SAFETY: the kernel's arguments; the copy has room for its convolution's input.
+            unsafe { kernel.launch(stream, [grid, 1, 1], [256, 1, 1], 0, &arguments)? };
+        }
+        let [n, h, w, _] = x.shape;
+        Ok(Tensor { address, pixel_stride: PADDED, shape: [n, h, w, PADDED], ..x })
     }
 
     /// The weight's gradient, to `out` in the gradients (`[kh][kw][in][out]`).
@@ -286,7 +327,8 @@ impl Executor {
         out: u64,
     ) -> Result<(), CudaError> {
         let g = &info.geometry;
-        let ([_, h, w, c], [_, oh, ow, channels]) = (info.input, info.output);
+        let ([_, h, w, real], [_, oh, ow, channels]) = (info.input, info.output);
+        let c = x.channels();
         let rows = g.kernel.0 * g.kernel.1 * c;
         let pixels = pixels_of(info.output);
         let (bm, bn, name, threads, shared) = if self.precision == Precision::Float32 {
@@ -299,7 +341,7 @@ impl Executor {
         let kernel = self.kernels.get(source, &name)?;
         kernel.allow_shared(shared as u32)?;
         let tiles = rows.div_ceil(bm) * channels.div_ceil(bn);
-        let len = rows * channels;
+        let len = g.kernel.0 * g.kernel.1 * real * channels;
         let wanted = (3 * self.device.info().processors as usize).div_ceil(tiles);
         let most = split_floats(len, pixels) / len;
         let split = pixels.div_ceil(wanted.clamp(1, most)).next_multiple_of(32);
@@ -307,7 +349,7 @@ impl Executor {
         let p = WeightGradProblem {
             x: x.address,
             dy: dy.address,
-            partials: if splits == 1 { out } else { self.partials.address() },
+            partials: if splits == 1 { out } else { self.scratch(stream).0 },
             h: h as i32,
             width: w as i32,
             xs: x.pixel_stride as i32,
@@ -324,6 +366,7 @@ impl Executor {
             stride_x: g.stride.1 as i32,
             pixels: pixels as i32,
             split: split as i32,
+            real: real as i32,
         };
         let grid = [rows.div_ceil(bm) as u32, channels.div_ceil(bn) as u32, splits as u32];
         // SAFETY: `WeightGrad` of the kernel's source; the views lie in the arena; the partial results have room.
@@ -340,11 +383,11 @@ impl Executor {
         len: usize,
     ) -> Result<(), CudaError> {
         let kernel = self.kernels.get(&WEIGHT_GRAD, "reduce_splits")?;
-        let (from, splits, len) = (self.partials.address(), splits as i32, len as i32);
-        let grid = [(len as u32).div_ceil(128), 1, 1];
+        let (from, splits, len) = (self.scratch(stream).0, splits as i32, len as i32);
+        let grid = [(len as u32).div_ceil(32), 1, 1];
         let arguments = [(&from).into(), (&out).into(), (&splits).into(), (&len).into()];
         // SAFETY: the kernel's arguments; `out` has room for the parameter.
-        unsafe { kernel.launch(stream, grid, [128, 1, 1], 0, &arguments) }
+        unsafe { kernel.launch(stream, grid, [256, 1, 1], 0, &arguments) }
     }
 }
 
@@ -355,6 +398,16 @@ fn choose_grad_tile(
     x: &Tensor,
     dy: &Tensor,
 ) -> (usize, usize, u32, usize, usize, usize) {
+    if x.allows(4) && !x.allows(8) && dy.allows(8) {
+        let columns = if out <= 16 {
+            16
+        } else if out <= 32 {
+            32
+        } else {
+            64
+        };
+        return (64, columns, 128, 4, 4, 8);
+    }
     if !x.allows(8) {
         return if dy.allows(8) { (32, 16, 64, 4, 1, 8) } else { (32, 32, 64, 4, 1, 1) };
     }

@@ -157,7 +157,7 @@ impl Executor {
         let wanted = (4 * processors).div_ceil(columns * p.kh as usize);
         let most = super::dense::split_floats(len, pixels) / len;
         let blocks = pixels.div_ceil(rows * 4).min(wanted).min(most).max(1);
-        let partials = if blocks == 1 { out } else { self.partials.address() };
+        let partials = if blocks == 1 { out } else { self.scratch(stream).0 };
         let (from, grads) = (x.address, dy.address);
         let arguments = [(&from).into(), (&grads).into(), (&partials).into(), (&p).into()];
         let grid = [blocks as u32, columns as u32, p.kh as u32];

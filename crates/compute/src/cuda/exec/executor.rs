@@ -12,8 +12,9 @@ use super::super::sources::{NORM, PREPARE};
 use super::super::{CudaError, Device, DeviceBuffer, Precision, Stream, Tensor};
 use super::dense::{self, Behind};
 use super::elementwise::Pool;
-use super::layout::Layout;
+use super::layout::{Layout, SLACK};
 use super::profile::{self, Marks};
+use super::side::Side;
 use super::structures::{NormFinish, Words};
 
 /// Runs a plan on a GPU. Every method but those that say so only enqueues work on the stream given, so that a
@@ -29,8 +30,13 @@ pub struct Executor {
     pub(super) kernels: Arc<Kernels>,
     pub(super) layout: Layout,
     pub(super) weights: DeviceBuffer<u8>,
-    pub(super) partials: DeviceBuffer<f32>,
-    pub(super) counters: DeviceBuffer<u32>,
+    /// Padded inputs.
+    pub(super) copies: DeviceBuffer<u8>,
+    /// Partial sums and counters of the main stream's work, and of the side's.
+    partials: [DeviceBuffer<f32>; 2],
+    counters: [DeviceBuffer<u32>; 2],
+    /// For the gradients of weights and biases, beside the backward pass's other steps.
+    side: Side,
     pub(super) places: DeviceBuffer<u8>,
     pub(super) scores: DeviceBuffer<f32>,
     pub(super) probabilities: DeviceBuffer<u8>,
@@ -70,6 +76,7 @@ impl Executor {
         let longest =
             plan.steps.iter().flat_map(Step::views).map(|v| v.pixels() * v.pixel_stride).max().unwrap_or(0);
         plan.convs.iter().try_for_each(|info| dense::check(info, longest))?;
+        let plan = Arc::new(plan.with_slack(SLACK));
         let layout = Layout::new(&plan, precision);
         let kernels = Kernels::new(device, precision == Precision::Bf16)?;
         let e = precision.bytes();
@@ -78,8 +85,13 @@ impl Executor {
         Ok(Executor {
             arena: bytes(layout.arena_bytes)?,
             weights: bytes(layout.weights * e)?,
-            partials: floats(layout.partials)?,
-            counters: DeviceBuffer::zeros(device, layout.counters)?,
+            copies: bytes(layout.copies * e)?,
+            partials: [floats(layout.partials)?, floats(layout.partials)?],
+            counters: [
+                DeviceBuffer::zeros(device, layout.counters)?,
+                DeviceBuffer::zeros(device, layout.counters)?,
+            ],
+            side: Side::new(device, &plan)?,
             places: bytes(layout.places)?,
             scores: floats(layout.scores)?,
             probabilities: bytes(layout.scores * e)?,
@@ -118,6 +130,12 @@ impl Executor {
     /// Bytes of the device's memory that this holds.
     pub fn bytes(&self) -> usize {
         self.layout.bytes(self.precision)
+    }
+
+    /// Where work on a stream puts partial sums, and its counters.
+    pub(super) fn scratch(&self, stream: &Stream) -> (u64, u64) {
+        let which = usize::from(self.side.is(stream));
+        (self.partials[which].address(), self.counters[which].address())
     }
 
     pub(super) fn tensor(&self, view: &View) -> Tensor {
@@ -331,12 +349,24 @@ impl Executor {
 
     fn run(&mut self, stream: &Stream, steps: Range<usize>, grads: u64) -> Result<(), CudaError> {
         let plan = Arc::clone(&self.plan);
+        // A profile wants one step at a time.
+        let beside = self.marks.is_none();
+        let mut pending = self.side.begin();
         for i in steps.clone() {
+            let step = &plan.steps[i];
             if let Some(marks) = &self.marks {
                 marks.mark(i, stream)?;
             }
-            self.step(stream, &plan.steps[i], grads)?;
+            if beside && Side::takes(step) {
+                pending.fork(stream)?;
+                self.step(self.side.stream(), step, grads)?;
+                pending.done(step)?;
+            } else {
+                pending.before(stream, step, &plan)?;
+                self.step(stream, step, grads)?;
+            }
         }
+        pending.join(stream)?;
         if let (Some(marks), Some(profile)) = (&self.marks, &mut self.profile) {
             marks.mark(steps.end, stream)?;
             marks.add_to(profile, steps)?;
@@ -393,7 +423,10 @@ impl Executor {
                     add: false,
                 };
                 match &self.layout.dense[*conv] {
-                    Some(dense) => self.dense(stream, &dense.forward, 1, t(x), t(y), &behind),
+                    Some(dense) => {
+                        let x = self.padded(stream, dense, t(x), true)?;
+                        self.dense(stream, &dense.forward, 1, x, t(y), &behind)
+                    }
                     None => self.depthwise(stream, info, self.depthwise_weights(*conv), t(x), t(y), &behind),
                 }
             }
@@ -459,10 +492,14 @@ impl Executor {
             Step::ConvGradWeight { conv, x, dy } => {
                 let info = &self.plan.convs[*conv];
                 let out = self.grad(grads, info.weight);
-                if info.geometry.groups > 1 {
-                    self.depthwise_weight_grad(stream, info, t(x), t(dy), out)
-                } else {
-                    self.dense_weight_grad(stream, info, t(x), t(dy), out)
+                match &self.layout.dense[*conv] {
+                    None => self.depthwise_weight_grad(stream, info, t(x), t(dy), out),
+                    // Padding serves where both sides' pixels can be copied at once.
+                    Some(dense) if t(dy).allows(8) => {
+                        let x = self.padded(stream, dense, t(x), false)?;
+                        self.dense_weight_grad(stream, info, x, t(dy), out)
+                    }
+                    Some(_) => self.dense_weight_grad(stream, info, t(x), t(dy), out),
                 }
             }
             Step::ConvGradBias { bias, dy } => self.sums(stream, t(dy), None, self.grad(grads, *bias)),

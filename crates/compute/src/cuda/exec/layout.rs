@@ -11,6 +11,8 @@ use super::structures::{FixedNorm, RunningNorm, WeightTap};
 /// Rows of partial sums at most, groups' sums included: see `finish_sums` in common.cuh.
 pub(super) const MAX_SUM_BLOCKS: usize = 1024;
 pub(super) const SUM_ROWS: usize = MAX_SUM_BLOCKS + MAX_SUM_BLOCKS / 16;
+/// Steps for which the gradients of weights may lag behind.
+pub(super) const SLACK: usize = 6;
 /// Counters of `finish_sums` for one column of blocks.
 const COUNTERS: usize = 65;
 /// Floats of partial weight gradients that a convolution may use.
@@ -21,6 +23,8 @@ pub(super) struct Layout {
     pub arena_bytes: usize,
     /// Elements of the packed weights.
     pub weights: usize,
+    /// Elements of padded inputs.
+    pub copies: usize,
     /// Of each convolution: its products, unless it is depthwise.
     pub dense: Vec<Option<DenseConv>>,
     pub taps: Vec<WeightTap>,
@@ -51,6 +55,7 @@ impl Layout {
         let mut layout = Layout {
             arena_bytes: plan.arena_len * precision.bytes(),
             weights: 0,
+            copies: 0,
             dense: Vec::new(),
             taps: Vec::new(),
             tap_tiles: 0,
@@ -81,7 +86,7 @@ impl Layout {
             }
         }
         for info in &plan.convs {
-            layout.add_conv(plan, info);
+            layout.add_conv(plan, info, precision);
         }
         for (i, norm) in plan.norms.iter().enumerate().filter(|(_, norm)| !norm.batch_stats) {
             let conv = plan.convs.iter().position(|conv| conv.folded == Some(i));
@@ -105,7 +110,7 @@ impl Layout {
         layout
     }
 
-    fn add_conv(&mut self, plan: &Plan, info: &ConvInfo) {
+    fn add_conv(&mut self, plan: &Plan, info: &ConvInfo, precision: Precision) {
         let scale = info.folded.map(|norm| 2 * plan.norms[norm].saved);
         let out = info.output[3];
         self.folded_bias.push(scale.map(|_| take(&mut self.biases, out)));
@@ -117,7 +122,7 @@ impl Layout {
         }
         self.folded_depthwise.push(None);
         let from = plan.params[info.weight.index()].offset;
-        let dense = DenseConv::new(info, &mut self.weights);
+        let dense = DenseConv::new(info, precision, &mut self.weights, &mut self.copies);
         dense.taps(info, from, scale, &mut self.taps, &mut self.tap_tiles);
         self.dense.push(Some(dense));
     }
@@ -150,15 +155,15 @@ impl Layout {
     /// Bytes of all allocations.
     pub fn bytes(&self, precision: Precision) -> usize {
         let e = precision.bytes();
-        let floats = 6 * self.statistics + self.biases + self.depthwise_weights + self.partials;
-        let tables = self.taps.len() * 9 + self.fixed.len() * 10 + self.running.len() * 6 + self.counters;
+        let floats = 6 * self.statistics + self.biases + self.depthwise_weights + 2 * self.partials;
+        let tables = self.taps.len() * 9 + self.fixed.len() * 10 + self.running.len() * 6 + 2 * self.counters;
         self.arena_bytes + self.weights * e + (floats + tables) * 4 + self.places + self.scores * (4 + 2 * e)
     }
 }
 
 /// Bytes of the device's memory that a plan's executor takes, parameters and gradients left out.
 pub fn memory_needed(plan: &Plan, precision: Precision) -> usize {
-    Layout::new(plan, precision).bytes(precision)
+    Layout::new(&plan.with_slack(SLACK), precision).bytes(precision)
 }
 
 fn take(total: &mut usize, len: usize) -> usize {

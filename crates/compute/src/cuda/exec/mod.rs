@@ -8,6 +8,7 @@ mod executor;
 mod layout;
 mod norms;
 mod profile;
+mod side;
 mod structures;
 
 pub use executor::{Executor, NormStatistics};

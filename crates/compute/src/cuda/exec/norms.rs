@@ -58,7 +58,7 @@ impl Executor {
         let kernel = self.kernels.get(&NORM, &format!("norm_stats_{}_{v}", self.precision.name()))?;
         let (from, stride) = (z.address, z.pixel_stride as i64);
         let (pixels, channels) = (z.pixels() as i32, z.channels() as i32);
-        let (partials, counters) = (self.partials.address(), self.counters.address());
+        let (partials, counters) = self.scratch(stream);
         let arguments = [
             (&from).into(),
             (&stride).into(),
@@ -126,7 +126,7 @@ impl Executor {
         let (grads, grads_stride) = (dy.address, dy.pixel_stride as i64);
         let (to, to_stride) = (dz.address, dz.pixel_stride as i64);
         let (pixels, channels) = (z.pixels() as i32, z.channels() as i32);
-        let (partials, counters) = (self.partials.address(), self.counters.address());
+        let (partials, counters) = self.scratch(stream);
         let (kind, add) = (activation as i32, i32::from(add));
         let sums = finish.batch_stats != 0 || finish.d_gamma != 0;
         if sums {
@@ -184,7 +184,7 @@ impl Executor {
         let (from, stride) = (x.address, x.pixel_stride as i64);
         let (other, other_stride) = y.map_or((0u64, 0i64), |y| (y.address, y.pixel_stride as i64));
         let (pixels, channels) = (x.pixels() as i32, x.channels() as i32);
-        let (partials, counters) = (self.partials.address(), self.counters.address());
+        let (partials, counters) = self.scratch(stream);
         let arguments = [
             (&from).into(),
             (&stride).into(),

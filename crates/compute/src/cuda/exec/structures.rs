@@ -80,6 +80,7 @@ pub(super) struct WeightGradProblem {
     pub stride_x: i32,
     pub pixels: i32,
     pub split: i32,
+    pub real: i32,
 }
 
 /// depthwise.cu: `Depthwise`.

@@ -80,6 +80,11 @@ template <typename T, int V> __device__ __forceinline__ void load(const T *from,
     for (int i = 0; i < V; i++) to[i] = to_float(pack.at[i]);
 }
 
+// As `load`, not yet converted.
+template <typename T, int V> __device__ __forceinline__ Pack<T, V> fetch(const T *from) {
+    return *reinterpret_cast<const Pack<T, V> *>(from);
+}
+
 template <typename T, int V> __device__ __forceinline__ void store(T *to, const float (&from)[V]) {
     Pack<T, V> pack;
     if constexpr (sizeof(T) == 2 && V % 2 == 0) {
@@ -96,7 +101,7 @@ template <typename T, int V> __device__ __forceinline__ void store(T *to, const 
 // The order of `graph::Activation`.
 enum Activation { IDENTITY, SILU, RELU, RELU6, HARDSWISH, HARDSIGMOID, SIGMOID };
 
-__device__ __forceinline__ float sigmoid(float x) { return 1.f / (1.f + __expf(-x)); }
+__device__ __forceinline__ float sigmoid(float x) { return __fdividef(1.f, 1.f + __expf(-x)); }
 
 __device__ __forceinline__ float activate(int activation, float x) {
     switch (activation) {

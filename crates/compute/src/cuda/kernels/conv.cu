@@ -38,6 +38,12 @@ struct ConvProblem {
 
 const int BK = 32; // inner elements of a stage
 
+// An output position of a tile: the input's element at tap (0, 0), which taps lie inside, the output's pixel or -1.
+struct __align__(16) Row {
+    u64 taps;
+    int base, pixel;
+};
+
 template <int BM, int BN, int WM, int WN, int STAGES, int V>
 __device__ void conv(const ConvProblem &p) {
     constexpr int THREADS = WM * WN * 32;
@@ -49,7 +55,7 @@ __device__ void conv(const ConvProblem &p) {
     static_assert(BM * PITCH * 2 <= STAGES * STAGE, "the staged result fits in the stages");
     DYNAMIC_SHARED(shared);
     u8 *stages = shared;
-    int4 *rows = reinterpret_cast<int4 *>(shared + STAGES * STAGE);
+    Row *rows = reinterpret_cast<Row *>(shared + STAGES * STAGE);
 
     const ConvClass &k = p.classes[blockIdx.z];
     const int tid = threadIdx.x, lane = tid % 32, warp = tid / 32;
@@ -57,6 +63,11 @@ __device__ void conv(const ConvProblem &p) {
     const int column = blockIdx.y * BN;
     const int tiles = (k.pixels + BM - 1) / BM, depth = (k.inner + BK - 1) / BK;
     const int a_col = tid % A_COLS, a_row = tid / A_COLS, b_col = tid % B_COLS, b_row = tid / B_COLS;
+    // Rows a multiple of 8 apart are swizzled alike: one offset serves all that the thread copies.
+    constexpr bool EVEN = A_STEP % 8 == 0;
+    const int a_place = swizzled<4>(a_row, a_col * V / 8) + a_col * V % 8 * 2;
+    const int b_place = A_BYTES + swizzled<4>(b_row, b_col);
+    const bf16 *const weights = p.w + k.weights + (column + b_row) * k.padded + b_col * 8;
 
     float sums[NI][2], squares[NI][2];
 #pragma unroll
@@ -65,56 +76,78 @@ __device__ void conv(const ConvProblem &p) {
     for (int tile = blockIdx.x; tile < tiles; tile += gridDim.x) {
         for (int r = tid; r < BM; r += THREADS) {
             int m = tile * BM + r;
-            int4 row = make_int4(0, -(1 << 20), 0, -1);
+            Row row = {0, 0, -1};
             if (m < k.pixels) {
                 int gx = m % k.grid_w, rest = m / k.grid_w;
                 int gy = rest % k.grid_h, n = rest / k.grid_h;
-                row.y = gy * p.stride_y + k.base_y;
-                row.z = gx * p.stride_x + k.base_x;
-                row.x = ((n * p.h + row.y) * p.width + row.z) * p.xs;
-                row.w = (n * p.oh + gy * p.step_y + k.phase_y) * p.ow + gx * p.step_x + k.phase_x;
+                int y = gy * p.stride_y + k.base_y, x = gx * p.stride_x + k.base_x;
+                row.base = ((n * p.h + y) * p.width + x) * p.xs;
+                row.pixel = (n * p.oh + gy * p.step_y + k.phase_y) * p.ow + gx * p.step_x + k.phase_x;
+                // Columns of the window inside the input, then the same for each of its rows inside.
+                int left = max(0, -x), right = min(k.taps_x, p.width - x);
+                u64 inside = right > left ? ((1ull << (right - left)) - 1) << left : 0;
+                for (int t = 0; t < k.taps_y; t++)
+                    if (u32(y + t) < u32(p.h)) row.taps |= inside << (t * k.taps_x);
             }
             rows[r] = row;
         }
         __syncthreads();
 
+        // Of the rows that the thread copies: first element and which taps lie inside.
+        constexpr int KEPT = V > 1 ? A_COUNT : 1;
+        const bf16 *from[KEPT];
+        u64 inside[KEPT];
+        if constexpr (V > 1) {
+#pragma unroll
+            for (int i = 0; i < A_COUNT; i++) {
+                Row row = rows[a_row + i * A_STEP];
+                from[i] = p.x + row.base;
+                inside[i] = row.taps;
+            }
+        }
         // The thread's column of A: tap and channel.
-        int inner = a_col * V, ty = 0, tx = 0, c = a_col * V;
+        int inner = a_col * V, tap = 0, tx = 0, c = a_col * V, shift = c;
         auto settle = [&]() {
             if (c >= p.cin) {
                 int taps = c / p.cin;
                 c -= taps * p.cin;
+                tap += taps;
                 tx += taps;
-                ty += tx / k.taps_x;
-                tx %= k.taps_x;
+                if (tx >= k.taps_x) tx %= k.taps_x;
+                shift = ((tap - tx) / k.taps_x * p.width + tx) * p.xs + c;
             }
         };
         settle();
         auto load_stage = [&](int step, int stage) {
-            u8 *a = stages + stage * STAGE, *b = a + A_BYTES;
-            int shift = (ty * p.width + tx) * p.xs + c;
-            bool inside = inner < k.inner;
+            u8 *a = stages + stage * STAGE;
+            bool real = inner < k.inner;
+            if constexpr (V > 1) {
+#pragma unroll
+                for (int i = 0; i < A_COUNT; i++) {
+                    // Where nothing is valid the address is not read.
+                    bool valid = real && (inside[i] >> tap & 1);
+                    u8 *to = EVEN ? a + a_place + i * A_STEP * BK * 2
+                                  : a + swizzled<4>(a_row + i * A_STEP, a_col * V / 8) + a_col * V % 8 * 2;
+                    copy_async<V * 2>(to, from[i] + shift, valid);
+                }
+            } else {
 #pragma unroll 4
-            for (int i = 0; i < A_COUNT; i++) {
-                int r = a_row + i * A_STEP;
-                int4 row = rows[r];
-                bool valid = inside && u32(row.y + ty) < u32(p.h) && u32(row.z + tx) < u32(p.width);
-                const bf16 *from = p.x + (valid ? row.x + shift : 0);
-                u8 *to = a + swizzled<4>(r, a_col * V / 8) + a_col * V % 8 * 2;
-                if constexpr (V > 1)
-                    copy_async<V * 2>(to, from, valid);
-                else
-                    *reinterpret_cast<u16 *>(to) = valid ? from->bits : u16(0);
+                for (int i = 0; i < A_COUNT; i++) {
+                    Row row = rows[a_row + i * A_STEP];
+                    *reinterpret_cast<u16 *>(a + swizzled<4>(a_row + i * A_STEP, a_col * V / 8) + a_col * V % 8 * 2) =
+                        real && (row.taps >> tap & 1) ? p.x[row.base + shift].bits : u16(0);
+                }
             }
             inner += BK;
             c += BK;
+            shift += BK;
             settle();
-            int at = step * BK + b_col * 8;
+            bool known = step * BK + b_col * 8 < k.padded;
 #pragma unroll
-            for (int r = b_row; r < BN; r += B_STEP) {
-                bool valid = at < k.padded && column + r < p.out;
-                const bf16 *from = p.w + (valid ? k.weights + (column + r) * k.padded + at : 0);
-                copy_async<16>(b + swizzled<4>(r, b_col), from, valid);
+            for (int i = 0; i < (BN + B_STEP - 1) / B_STEP; i++) {
+                if (B_STEP > BN && b_row >= BN) break;
+                bool valid = known && column + b_row + i * B_STEP < p.out;
+                copy_async<16>(a + b_place + i * B_STEP * BK * 2, weights + i * B_STEP * k.padded + step * BK, valid);
             }
         };
 
@@ -164,7 +197,7 @@ __device__ void conv(const ConvProblem &p) {
 #pragma unroll
         for (int i = 0; i < MI; i++)
 #pragma unroll
-            for (int e = 0; e < 2; e++) live[i][e] = rows[warp_m + i * 16 + lane / 4 + e * 8].w >= 0;
+            for (int e = 0; e < 2; e++) live[i][e] = rows[warp_m + i * 16 + lane / 4 + e * 8].pixel >= 0;
 #pragma unroll
         for (int j = 0; j < NI; j++) {
             int local = warp_n + j * 8 + lane % 4 * 2;
@@ -193,7 +226,7 @@ __device__ void conv(const ConvProblem &p) {
         constexpr int CHUNKS = BN / 8;
         for (int i = tid; i < BM * CHUNKS; i += THREADS) {
             int r = i / CHUNKS, chunk = i % CHUNKS * 8, col = column + chunk;
-            int pixel = rows[r].w;
+            int pixel = rows[r].pixel;
             if (pixel < 0 || col >= p.out) continue;
             const bf16 *from = out + r * PITCH + chunk;
             bf16 *to = p.y + i64(pixel) * p.ys + col;
@@ -287,6 +320,7 @@ CONV(128, 64, 4, 1, 4, 8)
 CONV(128, 128, 4, 2, 3, 8)
 CONV(64, 64, 2, 2, 4, 8)
 CONV(64, 32, 4, 1, 4, 8)
+CONV(128, 16, 4, 1, 4, 4)
 CONV(128, 32, 4, 1, 4, 4)
 CONV(128, 64, 4, 1, 4, 4)
 CONV(128, 16, 4, 1, 4, 1)

@@ -281,10 +281,10 @@ FOR_TYPES(ELEMENTWISE)
 template <typename T> __device__ void bring(const float *from, T *to, i64 stride, int channels, i64 total) {
     LOOP(i, total) to[i / channels * stride + i % channels] = from_float<T>(from[i]);
 }
-template <typename T> __device__ void fetch(const T *from, float *to, i64 stride, int channels, i64 total) {
+template <typename T> __device__ void bring_back(const T *from, float *to, i64 stride, int channels, i64 total) {
     LOOP(i, total) to[i] = to_float(from[i / channels * stride + i % channels]);
 }
 extern "C" __global__ void bring_bf16(const float *from, bf16 *to, i64 stride, int channels, i64 total) { bring(from, to, stride, channels, total); }
 extern "C" __global__ void bring_float(const float *from, float *to, i64 stride, int channels, i64 total) { bring(from, to, stride, channels, total); }
-extern "C" __global__ void fetch_bf16(const bf16 *from, float *to, i64 stride, int channels, i64 total) { fetch(from, to, stride, channels, total); }
-extern "C" __global__ void fetch_float(const float *from, float *to, i64 stride, int channels, i64 total) { fetch(from, to, stride, channels, total); }
+extern "C" __global__ void fetch_bf16(const bf16 *from, float *to, i64 stride, int channels, i64 total) { bring_back(from, to, stride, channels, total); }
+extern "C" __global__ void fetch_float(const float *from, float *to, i64 stride, int channels, i64 total) { bring_back(from, to, stride, channels, total); }

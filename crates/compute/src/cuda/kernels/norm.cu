@@ -17,8 +17,13 @@ struct NormFinish {
     int batch_stats;
 };
 
-// Adds up `first` and `second` of all pixels for each channel. `each(pixel, channel, a, b)` adds one pixel's; `finish(channel,
-// a, b)` is called once a channel.
+const int DEEP = 4; // pixels of a thread under way at once
+template <int N> struct Count {
+    static constexpr int value = N;
+};
+
+// Adds up two numbers of all pixels for each channel. `each(pixel, step, channel, a, b, count)` adds those of `count` pixels
+// that lie `step` apart; `finish(channel, a, b)` is called once a channel.
 template <int V, typename Each, typename Finish>
 __device__ void column_sums(int pixels, int channels, float *partials, u32 *tickets, Each each, Finish finish) {
     __shared__ __align__(16) float table[2][THREADS * V];
@@ -28,9 +33,13 @@ __device__ void column_sums(int pixels, int channels, float *partials, u32 *tick
     float a[V], b[V];
 #pragma unroll
     for (int i = 0; i < V; i++) a[i] = b[i] = 0.f;
-    if (r < rows && group < groups)
-#pragma unroll 4
-        for (int p = blockIdx.x * rows + r; p < pixels; p += gridDim.x * rows) each(p, group * V, a, b);
+    // Several pixels' loads are under way before the first is used.
+    const int step = gridDim.x * rows;
+    if (r < rows && group < groups) {
+        int p = blockIdx.x * rows + r;
+        for (; p + (DEEP - 1) * step < pixels; p += DEEP * step) each(p, step, group * V, a, b, Count<DEEP>());
+        for (; p < pixels; p += step) each(p, step, group * V, a, b, Count<1>());
+    }
 #pragma unroll
     for (int i = 0; i < V; i++) {
         table[0][threadIdx.x * V + i] = a[i];
@@ -62,16 +71,21 @@ template <typename T, int V>
 __device__ void norm_stats(const T *z, i64 zs, int pixels, int channels, float *partials, u32 *tickets, const NormFinish &f) {
     column_sums<V>(
         pixels, channels, partials, tickets,
-        [&](int p, int c, float (&a)[V], float (&b)[V]) {
-            float v[V], origin[V];
-            load<T, V>(z + p * zs + c, v);
+        [&](int p, int step, int c, float (&a)[V], float (&b)[V], auto count) {
+            constexpr int N = decltype(count)::value;
+            Pack<T, V> packs[N];
+#pragma unroll
+            for (int n = 0; n < N; n++) packs[n] = fetch<T, V>(z + i64(p + n * step) * zs + c);
+            float origin[V];
             load<T, V>(z + c, origin);
 #pragma unroll
-            for (int i = 0; i < V; i++) {
-                float d = v[i] - origin[i];
-                a[i] += d;
-                b[i] += d * d;
-            }
+            for (int n = 0; n < N; n++)
+#pragma unroll
+                for (int i = 0; i < V; i++) {
+                    float d = to_float(packs[n].at[i]) - origin[i];
+                    a[i] += d;
+                    b[i] += d * d;
+                }
         },
         [&](int c, double sum, double squares) {
             double shift = sum / pixels, var = squares / pixels - shift * shift;
@@ -103,18 +117,29 @@ __device__ void norm_apply(const T *z, i64 zs, T *y, i64 ys, const T *residual, 
             scale[i] = affine[c + i];
             shift[i] = affine[channels + c + i];
         }
-#pragma unroll 4
-        for (int p = blockIdx.x * rows + r; p < pixels; p += gridDim.x * rows) {
-            float v[V], other[V];
-            load<T, V>(z + p * zs + c, v);
-            if (residual) load<T, V>(residual + p * rs + c, other);
+        const int step = gridDim.x * rows;
+        auto apply = [&](int p, auto count) {
+            constexpr int N = decltype(count)::value;
+            Pack<T, V> packs[N], others[N];
 #pragma unroll
-            for (int i = 0; i < V; i++) {
-                v[i] = activate(kind, v[i] * scale[i] + shift[i]);
-                if (residual) v[i] += other[i];
+            for (int n = 0; n < N; n++) {
+                packs[n] = fetch<T, V>(z + i64(p + n * step) * zs + c);
+                if (residual) others[n] = fetch<T, V>(residual + i64(p + n * step) * rs + c);
             }
-            store<T, V>(y + p * ys + c, v);
-        }
+#pragma unroll
+            for (int n = 0; n < N; n++) {
+                float v[V];
+#pragma unroll
+                for (int i = 0; i < V; i++) {
+                    v[i] = activate(kind, to_float(packs[n].at[i]) * scale[i] + shift[i]);
+                    if (residual) v[i] += to_float(others[n].at[i]);
+                }
+                store<T, V>(y + i64(p + n * step) * ys + c, v);
+            }
+        };
+        int p = blockIdx.x * rows + r;
+        for (; p + (DEEP - 1) * step < pixels; p += DEEP * step) apply(p, Count<DEEP>());
+        for (; p < pixels; p += step) apply(p, Count<1>());
     }
 }
 
@@ -135,16 +160,23 @@ __device__ void norm_grad_sums(const T *z, i64 zs, const T *dy, i64 ds, int pixe
     }
     column_sums<V>(
         pixels, channels, partials, tickets,
-        [&](int p, int c, float (&a)[V], float (&b)[V]) {
-            float v[V], d[V];
-            load<T, V>(z + p * zs + c, v);
-            load<T, V>(dy + p * ds + c, d);
+        [&](int p, int step, int c, float (&a)[V], float (&b)[V], auto count) {
+            constexpr int N = decltype(count)::value;
+            Pack<T, V> zeds[N], grads[N];
 #pragma unroll
-            for (int i = 0; i < V; i++) {
-                float g = d[i] * slope(kind, v[i] * scale[i] + shift[i]);
-                a[i] += g;
-                b[i] += g * (v[i] - mean[i]);
+            for (int n = 0; n < N; n++) {
+                zeds[n] = fetch<T, V>(z + i64(p + n * step) * zs + c);
+                grads[n] = fetch<T, V>(dy + i64(p + n * step) * ds + c);
             }
+#pragma unroll
+            for (int n = 0; n < N; n++)
+#pragma unroll
+                for (int i = 0; i < V; i++) {
+                    float v = to_float(zeds[n].at[i]);
+                    float g = to_float(grads[n].at[i]) * slope(kind, v * scale[i] + shift[i]);
+                    a[i] += g;
+                    b[i] += g * (v - mean[i]);
+                }
         },
         [&](int c, double sum, double product) {
             double inverse = rsqrt(double(f.var[c]) + f.eps);
@@ -176,21 +208,33 @@ __device__ void norm_grad_apply(const T *z, i64 zs, const T *dy, i64 ds, T *dz, 
             k1[i] = coefficients ? coefficients[channels + c + i] : 0.f;
             k0[i] = coefficients ? coefficients[c + i] - k1[i] * means[c + i] : 0.f;
         }
-#pragma unroll 2
-        for (int p = blockIdx.x * rows + r; p < pixels; p += gridDim.x * rows) {
-            float v[V], d[V];
-            load<T, V>(z + p * zs + c, v);
-            load<T, V>(dy + p * ds + c, d);
+        const int step = gridDim.x * rows;
+        // dz may be where dy is: a thread's loads of its pixels come before its stores.
+        auto apply = [&](int p, auto count) {
+            constexpr int N = decltype(count)::value;
+            Pack<T, V> zeds[N], grads[N];
 #pragma unroll
-            for (int i = 0; i < V; i++)
-                d[i] = scale[i] * d[i] * slope(kind, v[i] * scale[i] + shift[i]) - k0[i] - k1[i] * v[i];
-            if (add) {
-                load<T, V>(dz + p * os + c, v);
-#pragma unroll
-                for (int i = 0; i < V; i++) d[i] += v[i];
+            for (int n = 0; n < N; n++) {
+                zeds[n] = fetch<T, V>(z + i64(p + n * step) * zs + c);
+                grads[n] = fetch<T, V>(dy + i64(p + n * step) * ds + c);
             }
-            store<T, V>(dz + p * os + c, d);
-        }
+#pragma unroll
+            for (int n = 0; n < N; n++) {
+                float d[V], other[V];
+                T *to = dz + i64(p + n * step) * os + c;
+                if (add) load<T, V>(to, other);
+#pragma unroll
+                for (int i = 0; i < V; i++) {
+                    float v = to_float(zeds[n].at[i]);
+                    d[i] = scale[i] * to_float(grads[n].at[i]) * slope(kind, v * scale[i] + shift[i]) - k0[i] - k1[i] * v;
+                    if (add) d[i] += other[i];
+                }
+                store<T, V>(to, d);
+            }
+        };
+        int p = blockIdx.x * rows + r;
+        for (; p + (DEEP - 1) * step < pixels; p += DEEP * step) apply(p, Count<DEEP>());
+        for (; p < pixels; p += step) apply(p, Count<1>());
     }
 }
 
@@ -220,11 +264,13 @@ __device__ void norm_grad_apply(const T *z, i64 zs, const T *dy, i64 ds, T *dz, 
         const T *x, i64 xs, const T *y, i64 ys, int pixels, int channels, float *partials, u32 *tickets, float *out) { \
         column_sums<V>(                                                                                                \
             pixels, channels, partials, tickets,                                                                       \
-            [&](int p, int c, float(&a)[V], float(&)[V]) {                                                             \
-                float v[V], w[V];                                                                                      \
-                load<T, V>(x + p * xs + c, v);                                                                         \
-                if (y) load<T, V>(y + p * ys + c, w);                                                                  \
-                for (int i = 0; i < V; i++) a[i] += y ? v[i] * w[i] : v[i];                                            \
+            [&](int p, int step, int c, float(&a)[V], float(&)[V], auto count) {                                       \
+                for (int n = 0; n < decltype(count)::value; n++) {                                                     \
+                    float v[V], w[V];                                                                                  \
+                    load<T, V>(x + i64(p + n * step) * xs + c, v);                                                     \
+                    if (y) load<T, V>(y + i64(p + n * step) * ys + c, w);                                              \
+                    for (int i = 0; i < V; i++) a[i] += y ? v[i] * w[i] : v[i];                                        \
+                }                                                                                                      \
             },                                                                                                         \
             [&](int c, double sum, double) { out[c] = float(sum); });                                                  \
     }                                                                                                                  \

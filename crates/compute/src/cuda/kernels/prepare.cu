@@ -75,3 +75,13 @@ extern "C" __global__ void scale_depthwise(const float *from, const float *scale
     int i = blockIdx.x * blockDim.x + threadIdx.x;
     if (i < len) to[i] = from[i] * scale[i % channels];
 }
+
+// Pixels of `channels` elements to pixels of four, the rest zeros: rows of one, two or three channels cannot be copied at once.
+extern "C" __global__ void pad_channels_bf16(const bf16 *x, i64 stride, bf16 *y, int channels, int pixels) {
+    for (int p = blockIdx.x * blockDim.x + threadIdx.x; p < pixels; p += gridDim.x * blockDim.x) {
+        Pack<bf16, 4> pack;
+#pragma unroll
+        for (int c = 0; c < 4; c++) pack.at[c] = c < channels ? x[p * stride + c] : bf16{0};
+        *reinterpret_cast<Pack<bf16, 4> *>(y + i64(p) * 4) = pack;
+    }
+}

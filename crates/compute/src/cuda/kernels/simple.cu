@@ -24,7 +24,7 @@ template <typename T> struct ConvProblem {
 template <typename T> struct WeightGrad {
     const T *x, *dy;
     float *partials;
-    int h, width, xs, cin, oh, ow, ys, out, taps_x, rows, pad_y, pad_x, stride_y, stride_x, pixels, split;
+    int h, width, xs, cin, oh, ow, ys, out, taps_x, rows, pad_y, pad_x, stride_y, stride_x, pixels, split, real;
 };
 
 const int TILE = 64, DEEP = 16; // a block's rows and columns; inner elements at once

@@ -12,6 +12,7 @@ struct WeightGrad {
     int taps_x, rows; // rows: taps * channels
     int pad_y, pad_x, stride_y, stride_x;
     int pixels, split; // split: pixels of one split, a multiple of 32
+    int real;          // channels of the weight; those of x behind them are padding
 };
 
 const int BK = 32; // pixels of a stage
@@ -122,7 +123,7 @@ __device__ void weight_grad(const WeightGrad &p) {
         }
     }
     copies_wait<0>();
-    float *to = p.partials + i64(blockIdx.z) * p.rows * p.out;
+    float *to = p.partials + i64(blockIdx.z) * (p.rows / p.cin * p.real) * p.out;
 #pragma unroll
     for (int i = 0; i < MI; i++)
 #pragma unroll
@@ -131,7 +132,9 @@ __device__ void weight_grad(const WeightGrad &p) {
             for (int e = 0; e < 4; e++) {
                 int r = first_row + warp_m + i * 16 + lane / 4 + e / 2 * 8;
                 int o = column + warp_n + j * 8 + lane % 4 * 2 + e % 2;
-                if (r < p.rows && o < p.out) to[i64(r) * p.out + o] = acc[i][j][e];
+                int channel = r % p.cin;
+                if (r < p.rows && o < p.out && channel < p.real)
+                    to[i64(r / p.cin * p.real + channel) * p.out + o] = acc[i][j][e];
             }
 }
 
@@ -148,15 +151,24 @@ WEIGHT_GRAD(128, 64, 4, 1, 4, 8, 8)
 WEIGHT_GRAD(128, 128, 4, 2, 3, 8, 8)
 WEIGHT_GRAD(64, 32, 4, 1, 4, 8, 4)
 WEIGHT_GRAD(64, 32, 4, 1, 4, 8, 1)
+WEIGHT_GRAD(64, 16, 4, 1, 4, 4, 8)
+WEIGHT_GRAD(64, 32, 4, 1, 4, 4, 8)
+WEIGHT_GRAD(64, 64, 2, 2, 4, 4, 8)
 WEIGHT_GRAD(32, 16, 2, 1, 4, 1, 8)
 WEIGHT_GRAD(32, 32, 2, 1, 4, 1, 1)
 
-// out = the sum of the splits, V elements a thread.
-extern "C" __global__ void reduce_splits(const float *partials, float *out, int splits, int len) {
-    int i = blockIdx.x * blockDim.x + threadIdx.x;
-    if (i >= len) return;
+// out = the sum of the splits: a warp has 32 elements, each of the block's warps every eighth split.
+extern "C" __global__ void __launch_bounds__(256) reduce_splits(const float *partials, float *out, int splits, int len) {
+    __shared__ float table[8][32];
+    int x = threadIdx.x % 32, y = threadIdx.x / 32, i = blockIdx.x * 32 + x;
     float sum = 0.f;
+    if (i < len)
 #pragma unroll 8
-    for (int s = 0; s < splits; s++) sum += partials[i64(s) * len + i];
+        for (int s = y; s < splits; s += 8) sum += partials[i64(s) * len + i];
+    table[y][x] = sum;
+    __syncthreads();
+    if (y > 0 || i >= len) return;
+#pragma unroll
+    for (int other = 1; other < 8; other++) sum += table[other][x];
     out[i] = sum;
 }
