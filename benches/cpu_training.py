@@ -85,7 +85,7 @@ def onsa(model, threads):
     name = f"onsa-{time.monotonic_ns()}"
     path, command = peak_of(
         [args.onsa, "train", f"model={model}", f"data={args.data}", f"epochs={args.epochs}", f"imgsz={args.imgsz}",
-         f"batch={args.batch}", f"threads={threads}", "val=False", "plots=False", f"project={runs}", f"name={name}"]
+         f"batch={args.batch}", f"threads={threads}", "pretrained=False", "val=False", "plots=False", f"project={runs}", f"name={name}"]
     )
     ours, theirs = pty.openpty()
     fcntl.ioctl(theirs, termios.TIOCSWINSZ, struct.pack("HHHH", 50, 200, 0, 0))

@@ -82,6 +82,10 @@ fn run(invocation: &Invocation) -> Result<ExitCode, Failure> {
             mebi(result.arena_bytes as f64)
         ));
     }
+    output::line(&format!(
+        "data wait {:.0} % (batches are drawn before the clock starts; training shows its own)",
+        100.0 * result.data_wait_fraction
+    ));
     rows("operator", &result.operators);
     rows("convolution in,out,width,kernel,stride,groups", &result.slowest);
     Ok(ExitCode::SUCCESS)

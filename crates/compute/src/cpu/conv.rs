@@ -12,7 +12,7 @@ use super::elementwise::activate_rows;
 use super::norm::{Moments, row_moments};
 use super::pack::{Block, Packing};
 use super::scratch::{Shared, Tensor, copy_padded, with_scratch};
-use super::simd::Isa;
+use super::simd::{Isa, prefetch};
 use super::tile::{Init, MAX_TAPS, Tap, Tile, Tiles};
 use super::window::Window;
 
@@ -202,6 +202,15 @@ impl DenseConv {
             for (col, cols, width, offset) in self.packings[0].panels(tiles) {
                 for (i, rows) in tiles.split_rows(pixels).iter() {
                     let taps = [Tap { a: source.pixel(first + i), b: packed.as_ptr().add(offset) }];
+                    if col == 0 {
+                        // The next tile's pixels, of which each is a stream of its own.
+                        let next = source.pixel(first + i).wrapping_add(rows * source.pixel_stride);
+                        for row in 0..rows {
+                            for k in (0..depth).step_by(16) {
+                                prefetch(next.wrapping_add(row * source.pixel_stride + k));
+                            }
+                        }
+                    }
                     let tile = Tile {
                         taps: &taps,
                         k: depth,

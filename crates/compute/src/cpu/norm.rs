@@ -1,7 +1,6 @@
 //! Batch normalisation (Ioffe and Szegedy, 2015), fused with the activation and residual behind it.
 //!
-//! Statistics are taken part by part (mean and squared deviations from it, in two passes over what is in cache) and
-//! combined in a fixed order in float64 (Chan, Golub and LeVeque, 1983), so that neither the number of threads nor large
+//! Statistics are taken part by part (mean and squared deviations from it, while the part is in cache) and combined in a fixed order in float64 (Chan, Golub and LeVeque, 1983), so that neither the number of threads nor large
 //! means cost accuracy.
 
 use rayon::prelude::*;
@@ -29,27 +28,59 @@ const MAX_LANES: usize = 16;
 
 #[inline(always)]
 unsafe fn row_moments_impl<S: Simd>(x: *const f32, stride: usize, pixels: usize, out: &mut [Moments]) {
+    let wide = VECTORS * S::LANES;
+    let mut c = 0;
     // SAFETY: the caller's promise.
     unsafe {
+        while c + wide <= out.len() {
+            moments_vectors::<S, VECTORS>((x.add(c), stride), pixels, S::LANES, &mut out[c..c + wide]);
+            c += wide;
+        }
+        while c < out.len() {
+            let n = S::LANES.min(out.len() - c);
+            moments_vectors::<S, 1>((x.add(c), stride), pixels, n, &mut out[c..c + n]);
+            c += n;
+        }
+    }
+}
+
+/// Vectors of channels at a time where sums are taken over pixels: memory is then read along its rows.
+const VECTORS: usize = 4;
+
+#[inline(always)]
+unsafe fn moments_vectors<S: Simd, const VECTORS: usize>(
+    (x, stride): (*const f32, usize),
+    pixels: usize,
+    n: usize,
+    out: &mut [Moments],
+) {
+    // SAFETY: the caller's promise.
+    unsafe {
+        let at = |p: usize, v: usize| S::load_n(x.add(p * stride + v * S::LANES), n);
+        // One pass, around the first pixel: a sample lies within a few deviations of the mean, so that the difference
+        // of squares below loses next to nothing.
+        let mut pivot = [S::zero(); VECTORS];
+        for (v, pivot) in pivot.iter_mut().enumerate() {
+            *pivot = at(0, v);
+        }
+        let (mut sum, mut square) = ([S::zero(); VECTORS], [S::zero(); VECTORS]);
+        for p in 0..pixels {
+            for v in 0..VECTORS {
+                let d = S::sub(at(p, v), pivot[v]);
+                sum[v] = S::add(sum[v], d);
+                square[v] = S::fma(d, d, square[v]);
+            }
+        }
         let inverse = S::splat(1.0 / pixels as f32);
         let (mut means, mut m2s) = ([0.0; MAX_LANES], [0.0; MAX_LANES]);
-        for_channels!(S, out.len(), |c, n| {
-            let mut sum = [S::zero(); 4];
-            for p in 0..pixels {
-                sum[p % 4] = S::add(sum[p % 4], S::load_n(x.add(p * stride + c), n));
+        for v in 0..VECTORS {
+            let offset = S::mul(sum[v], inverse);
+            S::store(means.as_mut_ptr(), S::add(pivot[v], offset));
+            S::store(m2s.as_mut_ptr(), S::max(S::sub(square[v], S::mul(sum[v], offset)), S::zero()));
+            for (i, out) in out[v * S::LANES..].iter_mut().take(n).enumerate() {
+                *out = Moments { mean: means[i], m2: m2s[i] };
             }
-            let mean = S::mul(S::add(S::add(sum[0], sum[1]), S::add(sum[2], sum[3])), inverse);
-            let mut m2 = [S::zero(); 4];
-            for p in 0..pixels {
-                let d = S::sub(S::load_n(x.add(p * stride + c), n), mean);
-                m2[p % 4] = S::fma(d, d, m2[p % 4]);
-            }
-            S::store(means.as_mut_ptr(), mean);
-            S::store(m2s.as_mut_ptr(), S::add(S::add(m2[0], m2[1]), S::add(m2[2], m2[3])));
-            for i in 0..n {
-                out[c + i] = Moments { mean: means[i], m2: m2s[i] };
-            }
-        })
+        }
     }
 }
 
@@ -212,30 +243,58 @@ unsafe fn grad_sums_impl<S: Simd>(
 ) {
     // SAFETY: the caller's promise.
     unsafe {
-        let (mut a, mut b) = ([0.0; MAX_LANES], [0.0; MAX_LANES]);
-        with_act!(activation, A => for_channels!(S, out.len(), |c, n| {
-            let scale = S::load_n(affine.scale.as_ptr().add(c), n);
-            let shift = S::load_n(affine.shift.as_ptr().add(c), n);
-            let mean = S::load_n(affine.mean.as_ptr().add(c), n);
-            let inv_std = S::load_n(affine.inv_std.as_ptr().add(c), n);
-            let (mut sum, mut sum_x) = ([S::zero(); 2], [S::zero(); 2]);
-            for p in 0..pixels {
-                let v = S::load_n(z.0.add(p * z.1 + c), n);
-                let u = S::fma(v, scale, shift);
-                let place = dy.0.add(p * dy.1 + c);
+        with_act!(activation, A => {
+            // Some vectors at a time, so that memory is read along its rows.
+            let wide = VECTORS * S::LANES;
+            let mut c = 0;
+            while c + wide <= out.len() {
+                let from = (z, dy, keep, pixels, affine);
+                grad_sums_vectors::<S, A, VECTORS>(from, c, S::LANES, &mut out[c..c + wide]);
+                c += wide;
+            }
+            while c < out.len() {
+                let n = S::LANES.min(out.len() - c);
+                let from = (z, dy, keep, pixels, affine);
+                grad_sums_vectors::<S, A, 1>(from, c, n, &mut out[c..c + n]);
+                c += n;
+            }
+        })
+    }
+}
+
+#[inline(always)]
+unsafe fn grad_sums_vectors<S: Simd, A: Act, const VECTORS: usize>(
+    (z, dy, keep, pixels, affine): ((*const f32, usize), (*mut f32, usize), bool, usize, &Affine),
+    c: usize,
+    n: usize,
+    out: &mut [Sums],
+) {
+    // SAFETY: the caller's promise.
+    unsafe {
+        let row = |values: &[f32], v: usize| S::load_n(values.as_ptr().add(c + v * S::LANES), n);
+        let (mut sum, mut sum_x) = ([S::zero(); VECTORS], [S::zero(); VECTORS]);
+        for p in 0..pixels {
+            for v in 0..VECTORS {
+                let at = c + v * S::LANES;
+                let x = S::load_n(z.0.add(p * z.1 + at), n);
+                let u = S::fma(x, row(&affine.scale, v), row(&affine.shift, v));
+                let place = dy.0.add(p * dy.1 + at);
                 let du = S::mul(A::slope::<S>(u), S::load_n(place, n));
                 if keep {
                     S::store_n(place, du, n);
                 }
-                sum[p % 2] = S::add(sum[p % 2], du);
-                sum_x[p % 2] = S::fma(du, S::sub(v, mean), sum_x[p % 2]);
+                sum[v] = S::add(sum[v], du);
+                sum_x[v] = S::fma(du, S::sub(x, row(&affine.mean, v)), sum_x[v]);
             }
-            S::store(a.as_mut_ptr(), S::add(sum[0], sum[1]));
-            S::store(b.as_mut_ptr(), S::mul(S::add(sum_x[0], sum_x[1]), inv_std));
-            for i in 0..n {
-                out[c + i] = Sums { du: a[i], du_x: b[i] };
+        }
+        let (mut a, mut b) = ([0.0; MAX_LANES], [0.0; MAX_LANES]);
+        for v in 0..VECTORS {
+            S::store(a.as_mut_ptr(), sum[v]);
+            S::store(b.as_mut_ptr(), S::mul(sum_x[v], row(&affine.inv_std, v)));
+            for (i, out) in out[v * S::LANES..].iter_mut().take(n).enumerate() {
+                *out = Sums { du: a[i], du_x: b[i] };
             }
-        }))
+        }
     }
 }
 

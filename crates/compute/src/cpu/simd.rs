@@ -55,6 +55,18 @@ impl Isa {
     }
 }
 
+/// Asks for the cache line of an address, which need not be valid.
+#[inline(always)]
+pub(crate) fn prefetch(p: *const f32) {
+    // SAFETY: a prefetch has no effect but on caches, whatever the address.
+    #[cfg(target_arch = "x86_64")]
+    unsafe {
+        std::arch::x86_64::_mm_prefetch::<{ std::arch::x86_64::_MM_HINT_T0 }>(p.cast());
+    }
+    #[cfg(not(target_arch = "x86_64"))]
+    let _ = p;
+}
+
 /// A vector of float32 lanes.
 ///
 /// # Safety
@@ -151,6 +163,26 @@ mod x86 {
     use super::Simd;
     use std::arch::x86_64::*;
 
+    /// 2^(k / 16).
+    const SIXTEENTHS: [f32; 16] = [
+        1.0,
+        1.0442737,
+        1.0905077,
+        1.1387886,
+        1.1892071,
+        1.2418578,
+        1.2968396,
+        1.3542556,
+        std::f32::consts::SQRT_2,
+        1.4768262,
+        1.5422108,
+        1.6104903,
+        1.6817929,
+        1.7562522,
+        1.8340081,
+        1.9152066,
+    ];
+
     #[derive(Clone, Copy)]
     pub(crate) struct Avx512;
 
@@ -225,6 +257,28 @@ mod x86 {
         #[inline(always)]
         unsafe fn reduce_max(v: __m512) -> f32 {
             unsafe { _mm512_reduce_max_ps(v) }
+        }
+        /// 2^(k / 16) from a table in a register and a polynomial of degree 3 for the rest: a third fewer operations.
+        #[inline(always)]
+        unsafe fn exp(x: __m512) -> __m512 {
+            unsafe {
+                let x = _mm512_min_ps(_mm512_max_ps(x, _mm512_set1_ps(-87.0)), _mm512_set1_ps(88.0));
+                let log2e = _mm512_set1_ps(std::f32::consts::LOG2_E);
+                // 1.5 * 2^19: the last place of a sum with it is 1/16.
+                let shift = _mm512_set1_ps(786_432.0);
+                let shifted = _mm512_fmadd_ps(x, log2e, shift);
+                let n = _mm512_sub_ps(shifted, shift);
+                let r = _mm512_fmsub_ps(x, log2e, n);
+                // The rest of log2 e.
+                let r = _mm512_fmadd_ps(x, _mm512_set1_ps(1.925_963e-8), r);
+                let p = _mm512_set1_ps(5.550_411e-2);
+                let p = _mm512_fmadd_ps(p, r, _mm512_set1_ps(0.240_226_5));
+                let p = _mm512_fmadd_ps(p, r, _mm512_set1_ps(std::f32::consts::LN_2));
+                let table =
+                    _mm512_permutexvar_ps(_mm512_castps_si512(shifted), _mm512_loadu_ps(SIXTEENTHS.as_ptr()));
+                let y = _mm512_fmadd_ps(_mm512_mul_ps(p, r), table, table);
+                _mm512_scalef_ps(y, n)
+            }
         }
         /// An estimate of 14 bits and one step of Newton's iteration; division is several times slower.
         #[inline(always)]
@@ -528,3 +582,37 @@ macro_rules! dispatch {
     };
 }
 pub(crate) use dispatch;
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    dispatch! {
+        /// `y = e^x`.
+        fn exps(x: &[f32], y: &mut [f32]) = exps_impl
+    }
+
+    #[inline(always)]
+    unsafe fn exps_impl<S: Simd>(x: &[f32], y: &mut [f32]) {
+        for (x, y) in x.chunks_exact(S::LANES).zip(y.chunks_exact_mut(S::LANES)) {
+            // SAFETY: both chunks are whole vectors.
+            unsafe { S::store(y.as_mut_ptr(), S::exp(S::load(x.as_ptr()))) };
+        }
+    }
+
+    #[test]
+    fn exp_is_exact_to_a_few_units_in_the_last_place() {
+        let x: Vec<f32> = (-86_990..87_990).step_by(7).map(|i| i as f32 * 1e-3).collect();
+        let x = &x[..x.len() - x.len() % 16];
+        for isa in Isa::available() {
+            let mut y = vec![0.0; x.len()];
+            // SAFETY: the instruction set is available.
+            unsafe { exps(isa, x, &mut y) };
+            for (&x, &y) in x.iter().zip(&y) {
+                let exact = f64::from(x).exp();
+                let error = (f64::from(y) - exact).abs() / exact;
+                assert!(error < 2.5e-7, "{isa:?} e^{x}: {y:e}, error {error:e}");
+            }
+        }
+    }
+}

@@ -8,7 +8,7 @@
 
 #[cfg(target_arch = "x86_64")]
 use super::simd::{Avx2, Avx512};
-use super::simd::{Isa, Portable, Simd};
+use super::simd::{Isa, Portable, Simd, prefetch};
 
 /// Vectors across a tile.
 pub(crate) const PANEL_VECTORS: usize = 2;
@@ -138,6 +138,14 @@ unsafe fn tile<S: Simd, const ROWS: usize, const VECTORS: usize, const ALONG_I: 
         let last = t.cols - (VECTORS - 1) * S::LANES;
         let lanes = |v: usize| if v + 1 == VECTORS { last } else { S::LANES };
         let mut acc = [[S::zero(); VECTORS]; ROWS];
+        if !matches!(t.init, Init::C) {
+            // The result's lines arrive while the products are formed; its stores would wait for them.
+            for i in 0..ROWS {
+                for v in 0..VECTORS {
+                    prefetch(t.c.wrapping_add(i * t.c_i + v * S::LANES));
+                }
+            }
+        }
         match t.init {
             Init::Zero => {}
             Init::C => {

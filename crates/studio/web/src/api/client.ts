@@ -1,5 +1,5 @@
 // The one way to the server: JSON in, JSON out, problems as errors with a hint.
-import type { components } from "./schema";
+import type { components } from "../../api/schema";
 
 export type Schemas = components["schemas"];
 export type Dataset = Schemas["Dataset"];
