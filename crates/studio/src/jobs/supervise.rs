@@ -202,8 +202,10 @@ fn judge(dir: &Path, job: &record::Job, status: Option<ExitStatus>) -> Verdict {
     };
     if !outcome.ok {
         // Killed after the last epoch was saved and before the end: nothing is left to do, which resuming calls an error.
-        if outcome.attempt > 1 && job.epochs_done >= job.epochs {
-            return Verdict::Done(serde_json::json!({ "epochs": job.epochs_done }));
+        // The run's own table counts too: it is written before an epoch is told.
+        let done = job.epochs_done.max(tabled_epochs(dir));
+        if outcome.attempt > 1 && done >= job.epochs {
+            return Verdict::Done(serde_json::json!({ "epochs": done }));
         }
         return Verdict::Failed(outcome.error.unwrap_or_default());
     }
@@ -219,10 +221,29 @@ fn judge(dir: &Path, job: &record::Job, status: Option<ExitStatus>) -> Verdict {
     }
 }
 
+/// The last epoch in the run's results.csv; 0 where there is none.
+fn tabled_epochs(dir: &Path) -> u32 {
+    let text = std::fs::read_to_string(dir.join(files::RUN).join("results.csv")).unwrap_or_default();
+    let last = text.lines().last().and_then(|line| line.split(',').next());
+    last.and_then(|epoch| epoch.trim().parse().ok()).unwrap_or(0)
+}
+
 #[cfg(test)]
 mod tests {
     use super::*;
     use std::io::Write;
+
+    #[test]
+    fn the_runs_own_table_says_how_many_epochs_are_done() {
+        let dir = tempfile::tempdir().unwrap();
+        assert_eq!(tabled_epochs(dir.path()), 0);
+        std::fs::create_dir(dir.path().join(files::RUN)).unwrap();
+        let table = dir.path().join(files::RUN).join("results.csv");
+        std::fs::write(&table, "epoch,time\n").unwrap();
+        assert_eq!(tabled_epochs(dir.path()), 0);
+        std::fs::write(&table, "epoch,time\n1,0.5\n2,1.0\n3,1.5\n").unwrap();
+        assert_eq!(tabled_epochs(dir.path()), 3);
+    }
 
     #[test]
     fn half_a_line_waits_for_its_end_and_a_torn_one_is_passed_over() {
