@@ -7,6 +7,7 @@ pub mod failure;
 pub mod help;
 pub mod output;
 pub mod progress;
+pub mod serve;
 pub mod signals;
 pub mod verbs;
 

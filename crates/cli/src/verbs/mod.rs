@@ -7,6 +7,7 @@ pub mod export;
 pub mod inspect;
 pub mod predict;
 pub mod resume;
+pub mod serve;
 pub mod studio;
 pub mod train;
 pub mod val;
@@ -76,6 +77,7 @@ pub const VERBS: &[Verb] = &[
     val::VERB,
     predict::VERB,
     export::VERB,
+    serve::VERB,
     inspect::VERB,
     check::VERB,
     bench::VERB,

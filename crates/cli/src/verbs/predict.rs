@@ -3,6 +3,7 @@ use std::path::PathBuf;
 use std::process::ExitCode;
 use std::sync::atomic::Ordering;
 
+use onsa_tune::boxes::Detection;
 use onsa_tune::durable;
 use onsa_tune::engine::Inference;
 use onsa_tune::evaluate::Postprocess;
@@ -146,20 +147,23 @@ fn name_of(names: &[String], class: u32) -> String {
     names.get(class as usize).cloned().unwrap_or_else(|| class.to_string())
 }
 
-fn document(prediction: &Prediction, names: &[String]) -> Value {
-    let boxes: Vec<Value> = prediction
-        .detections
+/// Detections as the document has them.
+pub fn boxes(detections: &[Detection], names: &[String]) -> Vec<Value> {
+    detections
         .iter()
         .map(|d| {
             let b = d.bbox;
             json!({"class": d.class, "name": name_of(names, d.class), "score": d.score, "xyxy": [b.x1, b.y1, b.x2, b.y2]})
         })
-        .collect();
+        .collect()
+}
+
+fn document(prediction: &Prediction, names: &[String]) -> Value {
     json!({
         "image": prediction.path,
         "width": prediction.image.width,
         "height": prediction.image.height,
-        "boxes": boxes,
+        "boxes": boxes(&prediction.detections, names),
     })
 }
 

@@ -33,6 +33,15 @@ pub fn dimensions(path: &Path) -> Result<(u32, u32), PictureError> {
     Ok((header.width, header.height))
 }
 
+/// What the header of a picture in memory says. `name` stands in errors only.
+///
+/// # Errors
+/// As [`dimensions`].
+pub fn header_of(bytes: &[u8], name: &Path) -> Result<Header, PictureError> {
+    check_length(bytes.len() as u64, name)?;
+    Ok(inspect(&mut io::Cursor::new(bytes), name, bytes.len() as u64)?.header)
+}
+
 /// Reads the header and looks whether the file reaches its end, without decoding it.
 ///
 /// # Errors

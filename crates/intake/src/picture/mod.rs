@@ -14,7 +14,7 @@ mod tests;
 pub use decode::{decode, read};
 pub use error::PictureError;
 pub use format::{PictureFormat, is_picture_name};
-pub use header::{Header, dimensions, probe};
+pub use header::{Header, dimensions, header_of, probe};
 
 /// The samples of a [`Picture`], row by row, channels interleaved.
 #[derive(Clone, Debug, PartialEq, Eq)]
