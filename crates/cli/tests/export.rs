@@ -47,11 +47,23 @@ fn each_format_is_written_proved_and_described() {
 }
 
 #[test]
+fn a_litert_file_is_written_and_said_to_be_unproved() {
+    let folder = tempfile::tempdir().unwrap();
+    let ran =
+        onsa(folder.path(), &["export", &tiny(), "format=tflite", "output=m.tflite", "imgsz=64", "--json"]);
+    assert_eq!(ran.code, 0, "{}", ran.stderr);
+    let document: Value = serde_json::from_str(&ran.stdout).unwrap();
+    assert_eq!((&document["format"], &document["proof"]), (&"tflite".into(), &Value::Null));
+    assert!(ran.stderr.contains("not proved"), "{}", ran.stderr);
+    assert_eq!(&std::fs::read(folder.path().join("m.tflite")).unwrap()[4..8], b"TFL3");
+}
+
+#[test]
 fn what_makes_no_file_is_wrong_usage() {
     for (more, expected) in [
         (&["format=coreml"][..], "format must be one of onnx"),
         (&["half=true", "int8=true"], "`half` and `int8` contradict one another"),
-        (&["format=torch", "nms=true"], "a file of weights has none"),
+        (&["format=torch", "nms=true"], "give format=onnx"),
         (&["dynamic=true", "preprocess=true"], "leave dynamic out"),
         (&["int8=true"], "give data="),
         (&["imgsz=65"], "multiple of 32"),

@@ -60,9 +60,15 @@ impl Server {
     }
 
     fn request(&self, method: &str, target: &str, headers: &str, body: &[u8]) -> Answer {
-        let host = if headers.to_lowercase().contains("host:") { String::new() } else { "Host: localhost\r\n".into() };
+        let host = if headers.to_lowercase().contains("host:") {
+            String::new()
+        } else {
+            "Host: localhost\r\n".into()
+        };
         let length = body.len();
-        let head = format!("{method} {target} HTTP/1.1\r\n{host}{headers}Content-Length: {length}\r\nConnection: close\r\n\r\n");
+        let head = format!(
+            "{method} {target} HTTP/1.1\r\n{host}{headers}Content-Length: {length}\r\nConnection: close\r\n\r\n"
+        );
         self.send(&head, body)
     }
 
@@ -116,7 +122,9 @@ impl Answer {
 
 fn png(width: u32, height: u32, seed: u32) -> Vec<u8> {
     let picture = image::RgbImage::from_fn(width, height, |x, y| {
-        image::Rgb([x * 3 + seed * 40, y * 2 + seed * 90, (x / 9 + y / 7) * 31 + seed].map(|v| (v % 256) as u8))
+        image::Rgb(
+            [x * 3 + seed * 40, y * 2 + seed * 90, (x / 9 + y / 7) * 31 + seed].map(|v| (v % 256) as u8),
+        )
     });
     let mut out = std::io::Cursor::new(Vec::new());
     picture.write_to(&mut out, image::ImageFormat::Png).unwrap();
@@ -231,7 +239,8 @@ fn crc32(bytes: &[u8]) -> u32 {
 #[test]
 fn slow_clients_are_let_go_and_hold_up_nobody() {
     let server = Server::start(&["timeout=1", "queue=2"], None);
-    let body = "POST /v1/predict HTTP/1.1\r\nHost: localhost\r\nContent-Length: 500\r\nConnection: close\r\n\r\nabc";
+    let body =
+        "POST /v1/predict HTTP/1.1\r\nHost: localhost\r\nContent-Length: 500\r\nConnection: close\r\n\r\nabc";
     let started = Instant::now();
     let slow: Vec<_> = ["POST /v1/predict HTTP/1.1\r\nHost: local", body, body, body, body]
         .into_iter()
@@ -313,7 +322,8 @@ fn others_are_not_served_without_a_key() {
     let folder = tempfile::tempdir().unwrap();
     let model = format!("model={}", model());
     for host in ["0.0.0.0", "::", "192.0.2.1"] {
-        let mut command = common::command(folder.path(), &["serve", &model, &format!("host={host}"), "port=0"]);
+        let mut command =
+            common::command(folder.path(), &["serve", &model, &format!("host={host}"), "port=0"]);
         let ran = common::ran(folder.path(), command.env_remove("ONSA_API_KEY").output().unwrap());
         assert_eq!((ran.code, ran.stdout.as_str()), (2, ""), "{host}");
         assert!(ran.stderr.contains("no key is set"), "{host}: {}", ran.stderr);

@@ -321,6 +321,7 @@ fn decode(bytes: &[u8], max_pixels: u64) -> Result<Rgb8, (StatusCode, String)> {
         PictureError::NotAPicture { .. } | PictureError::Unsupported { .. } => {
             StatusCode::UNSUPPORTED_MEDIA_TYPE
         }
+        PictureError::TooLarge { .. } | PictureError::FileTooLarge { .. } => StatusCode::PAYLOAD_TOO_LARGE,
         _ => StatusCode::BAD_REQUEST,
     };
     let header = picture::header_of(bytes, body).map_err(|e| (status(&e), e.to_string()))?;

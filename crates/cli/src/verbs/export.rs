@@ -25,7 +25,7 @@ onsa_tune::arguments! {
         "Export" {
             /// The model: a checkpoint file or a registered name whose weights are at hand. Required.
             model: String = String::new(), any;
-            /// What to write: onnx, torch (a state dict for PyTorch) or safetensors.
+            /// What to write: onnx, torch (a state dict for PyTorch), safetensors or tflite (LiteRT).
             format: String = "onnx".to_owned(), any;
             /// The file to write; by default the model's name with the format's ending, in its folder.
             output: Option<PathBuf> = None, any;
@@ -152,6 +152,11 @@ fn run(invocation: &Invocation) -> Result<ExitCode, Failure> {
         finished.finish();
     }
     let report = report?;
+    if report.proof.is_none() {
+        output::warning(
+            "a file of this format is not proved here: compare it with the model in its own runtime",
+        );
+    }
     if invocation.json {
         output::document(&report);
     } else {
@@ -222,7 +227,6 @@ fn load(data: &Path, names: &[String], images: usize, precision: Precision) -> R
 }
 
 fn show(report: &Report) {
-    let proof = &report.proof;
     output::line(&format!(
         "{}  {}, {}, {}",
         report.path.display(),
@@ -230,6 +234,7 @@ fn show(report: &Report) {
         report.precision,
         output::bytes(report.bytes as u64)
     ));
+    let Some(proof) = &report.proof else { return };
     output::line(&format!(
         "proved by {} on {} images: {:.1}% of {} boxes agree, edges within {:.3} px, scores within {:.5}",
         proof.runtime,

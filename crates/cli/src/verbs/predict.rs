@@ -2,6 +2,7 @@
 use std::path::PathBuf;
 use std::process::ExitCode;
 use std::sync::atomic::Ordering;
+use std::time::Instant;
 
 use onsa_tune::boxes::Detection;
 use onsa_tune::durable;
@@ -9,7 +10,10 @@ use onsa_tune::engine::Inference;
 use onsa_tune::evaluate::Postprocess;
 use onsa_tune::evaluate::draw::{detection_marks, draw_marks, encode_jpeg};
 use onsa_tune::models::open;
-use onsa_tune::predict::{Fit, Prediction, Reduction, images, predict};
+use onsa_tune::predict::source::inputs;
+use onsa_tune::predict::stream::{StreamOptions, stream};
+use onsa_tune::predict::tiles::Tiling;
+use onsa_tune::predict::{Fit, PredictError, Prediction, Reduction};
 use onsa_tune::train::recipe::run_dir;
 use onsa_tune::train::recipe::table::{self, ArgumentError, any};
 use serde_json::{Value, json};
@@ -28,7 +32,8 @@ onsa_tune::arguments! {
         "Predict" {
             /// The model: a checkpoint file or a registered name. Required.
             model: String = String::new(), any;
-            /// An image, or a folder of images. Required.
+            /// An image, a folder of images, a pattern such as 'photos/*.jpg', a .txt list of paths, or - for the standard input
+            /// (an image or a list). Required.
             source: PathBuf = PathBuf::new(), any;
             /// The long side of the network's input, in pixels.
             imgsz: u32 = 640, table::image_size;
@@ -38,6 +43,14 @@ onsa_tune::arguments! {
             /// Average all covered pixels when an image is made smaller (true), or sample it as training and validation do
             /// (false); by default averaged for ONNX files.
             antialias: Option<bool> = None, any;
+            /// Most images in a batch; those of one shape that follow one another share one.
+            batch: u32 = 1, table::at_least_one;
+            /// Threads that decode images ahead of the network.
+            workers: u32 = 2, table::at_least_one;
+            /// Cut images that are larger than this many pixels a side into tiles of that side, and merge what is found.
+            tile: Option<u32> = None, tile_size;
+            /// Share of a tile that its neighbour sees too.
+            overlap: f64 = 0.2, table::below_one;
             /// Least confidence.
             conf: f64 = 0.25, table::unit;
             /// Of two boxes that overlap by more than this, the less confident goes.
@@ -75,6 +88,10 @@ pub const VERB: Verb = Verb {
     run,
 };
 
+fn tile_size(value: &Option<u32>) -> table::Check {
+    if value.is_none_or(|v| (32..=8192).contains(&v)) { Ok(()) } else { Err("from 32 to 8192") }
+}
+
 /// Quality of the drawn JPEGs.
 const QUALITY: u8 = 92;
 
@@ -88,7 +105,7 @@ fn run(invocation: &Invocation) -> Result<ExitCode, Failure> {
     if o.source.as_os_str().is_empty() {
         return Err(ArgumentError::Missing { name: "source", example: "source=photos/" }.into());
     }
-    let paths = images(&o.source).map_err(|e| Failure::from_error(&e))?;
+    let inputs = inputs(&o.source, &mut std::io::stdin().lock()).map_err(|e| Failure::from_error(&e))?;
     let source = open::find(&o.model, &open::default_folders(), true)?;
     let side = o.imgsz as usize;
     let opened = open::open(&source, None, [side, side], true, 0)?;
@@ -108,9 +125,10 @@ fn run(invocation: &Invocation) -> Result<ExitCode, Failure> {
     let folder = if o.save { Some(run_dir::claim(&o.project, &o.name, o.exist_ok)?) } else { None };
     let mut documents = Vec::new();
     let mut counting = Counting::new("predicting");
-    for (i, path) in paths.iter().enumerate() {
-        let prediction = predict(&mut network, path, side, (fit, reduction), &options)
-            .map_err(|e| Failure::from_error(&e))?;
+    let started = Instant::now();
+    let all = inputs.len();
+    let mut done = 0;
+    let mut each = |prediction: Prediction| -> Result<bool, Failure> {
         if let Some(folder) = &folder {
             draw(&prediction, &opened.names, folder)?;
         }
@@ -118,12 +136,29 @@ fn run(invocation: &Invocation) -> Result<ExitCode, Failure> {
             counting.line(&summary(&prediction, &opened.names));
         }
         documents.push(document(&prediction, &opened.names));
-        counting.at(i + 1, paths.len());
+        done += 1;
+        counting.at(done, all);
         if stop.load(Ordering::Relaxed) {
-            return Err(Failure::failed(format!("stopped after {} of {} images", i + 1, paths.len())));
+            return Err(Failure::failed(format!("stopped after {done} of {all} images")));
         }
-    }
+        Ok(true)
+    };
+    let stream_options = StreamOptions {
+        imgsz: side,
+        fit: (fit, reduction),
+        rules: options,
+        batch: o.batch as usize,
+        workers: o.workers as usize,
+        tiling: o.tile.map(|tile| Tiling {
+            tile: tile as usize,
+            overlap: o.overlap,
+            batch: o.batch as usize,
+        }),
+    };
+    stream(&mut network, &inputs, &stream_options, &mut each)?;
+    let rate = all as f64 / started.elapsed().as_secs_f64();
     counting.finish();
+    output::note(&format!("{all} images, {rate:.1} images/s with decoding"));
     if invocation.json {
         output::document(&documents);
     } else if let Some(folder) = folder {
@@ -176,4 +211,10 @@ fn summary(prediction: &Prediction, names: &[String]) -> String {
     let text: Vec<String> = counts.iter().map(|(name, count)| format!("{count} {name}")).collect();
     let found = if text.is_empty() { "nothing".to_owned() } else { text.join(", ") };
     format!("{}  {found}", prediction.path.display())
+}
+
+impl From<PredictError> for Failure {
+    fn from(error: PredictError) -> Failure {
+        Failure::from_error(&error)
+    }
 }

@@ -10,4 +10,5 @@ pub mod onnx;
 pub mod pictures;
 pub mod proof;
 pub mod quantise;
+pub mod tflite;
 pub mod torch;

@@ -46,14 +46,16 @@ pub fn suppress(
     let all = b.tensor("/classes", Elem::I64, &[1, classes, 1], all);
     let own = b.op("Equal", &[&class, &all]);
     let zero = b.scalar(Elem::F32, 0.0);
-    let scores = b.op("Where", &[&own, &decoded.scores, &zero]); // [n, classes, anchors]
+    let scores = b.named("candidates", "Where", &[&own, &decoded.scores, &zero], &[]); // [n, classes, anchors]
     let boxes = b.concat(&[&decoded.low, &decoded.high], 1);
-    let boxes = b.transpose(&boxes, &[0, 2, 1]); // [n, anchors, 4]
+    let order = [("perm", Attr::Ints(vec![0, 2, 1]))];
+    let boxes = b.named("corners", "Transpose", &[&boxes], &order); // [n, anchors, 4]
 
     let most = b.ints(&[options.max_det as i64]);
     let iou = b.constant(&[1], &[options.iou]);
     let conf = b.constant(&[1], &[options.conf]);
-    let selected = b.op("NonMaxSuppression", &[&boxes, &scores, &most, &iou, &conf]); // [kept, (image, class, anchor)]
+    // [kept, (image, class, anchor)]
+    let selected = b.named("suppression", "NonMaxSuppression", &[&boxes, &scores, &most, &iou, &conf], &[]);
     let columns = b.ints(&[0, 2]);
     let places_of = b.op_with("Gather", &[&selected, &columns], &[("axis", Attr::Int(1))]);
 

@@ -1,5 +1,9 @@
 //! Prediction on image files.
 
+pub mod source;
+pub mod stream;
+pub mod tiles;
+
 use std::path::{Path, PathBuf};
 use std::sync::Arc;
 
@@ -52,6 +56,14 @@ pub enum PredictError {
         path: PathBuf,
         /// Why.
         source: std::io::Error,
+    },
+    /// A list or pattern of images.
+    #[error("{}: {reason}", path.display())]
+    List {
+        /// The list, or the pattern.
+        path: PathBuf,
+        /// What is wrong with it.
+        reason: String,
     },
     /// There is nothing to predict on.
     #[error("{}: there is no image here (JPEG, PNG, WebP, BMP, TIFF)", .0.display())]
