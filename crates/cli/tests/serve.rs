@@ -134,6 +134,7 @@ fn png(width: u32, height: u32, seed: u32) -> Vec<u8> {
 #[test]
 fn an_answer_is_what_predict_says() {
     let server = Server::start(&[], None);
+    let mut boxes = 0;
     for (name, width, height) in [("wide", 120, 60), ("tall", 50, 130)] {
         let picture = png(width, height, 1);
         std::fs::write(server.folder.path().join(format!("{name}.png")), &picture).unwrap();
@@ -146,9 +147,10 @@ fn an_answer_is_what_predict_says() {
         let line = ["predict", &model, &source, "imgsz=64", "conf=0.001", "save=false", "--json"];
         let ran = common::onsa(server.folder.path(), &line);
         let expected: Value = serde_json::from_str(&ran.stdout).unwrap();
-        assert!(!expected[0]["boxes"].as_array().unwrap().is_empty(), "nothing to compare");
+        boxes += expected[0]["boxes"].as_array().unwrap().len();
         assert_eq!(answer, expected[0], "{name}");
     }
+    assert!(boxes > 0, "nothing to compare");
 }
 
 #[test]
