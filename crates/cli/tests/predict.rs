@@ -1,4 +1,6 @@
 //! `onsa predict`: the same answers from every kind of source, in batches, and in tiles.
+#![allow(clippy::unwrap_used, reason = "a test may panic")]
+
 mod common;
 
 use std::io::Write;

@@ -1,4 +1,6 @@
 //! `onsa serve`: the real binary over real sockets.
+#![allow(clippy::unwrap_used, reason = "a test may panic")]
+
 mod common;
 
 use std::io::{BufRead, BufReader, Read, Write};
@@ -112,7 +114,7 @@ impl Answer {
         let text = String::from_utf8_lossy(&bytes).into_owned();
         let status = text.split(' ').nth(1).and_then(|s| s.parse().ok()).unwrap_or(0);
         let start = text.find("\r\n\r\n").map_or(text.len(), |at| at + 4);
-        Answer { status, body: text[start..].as_bytes().to_vec() }
+        Answer { status, body: text.as_bytes()[start..].to_vec() }
     }
 
     fn json(&self) -> Value {
@@ -287,7 +289,7 @@ fn beyond_the_queue_the_answer_is_429_and_nobody_gets_anothers() {
             other => panic!("request {i} was answered {other}"),
         }
     }
-    assert!(served >= 2 && served < 24, "{served} of 24 were served");
+    assert!((2..24).contains(&served), "{served} of 24 were served");
     let metrics = server.request("GET", "/metrics", "", b"");
     let metrics = String::from_utf8(metrics.body).unwrap();
     assert!(metrics.contains(&format!("route=\"predict\",status=\"200\"}} {served}\n")), "{metrics}");

@@ -267,6 +267,12 @@ fn check(opened: &Opened, request: &Request, pictures: &Pictures) -> Result<(), 
             return refuse("a file of weights is written in float32: give format=onnx for half and int8");
         }
     }
+    if request.format == Format::Tflite && request.precision == Precision::Int8 {
+        // On a photograph a score moved by .47: without a proof nobody would see such a cost.
+        return refuse(
+            "int8 is not offered for tflite, where its cost cannot be measured here: give half, or format=onnx",
+        );
+    }
     if request.dynamic && request.letterbox {
         return refuse("preprocess fits pictures into one size: leave dynamic out");
     }
