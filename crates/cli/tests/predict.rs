@@ -30,7 +30,10 @@ fn folder() -> tempfile::TempDir {
 
 fn predict(folder: &Path, more: &[&str], stdin: &[u8]) -> Value {
     let model = model();
-    let mut line = vec!["predict", &model, "imgsz=64", "conf=0.001", "max_det=5", "save=false", "--json"];
+    let mut line = vec!["predict", &model, "imgsz=64", "conf=0.001", "save=false", "--json"];
+    if !more.iter().any(|m| m.starts_with("max_det=")) {
+        line.push("max_det=5");
+    }
     line.extend(more);
     let mut command = common::command(folder, &line);
     let mut child =
