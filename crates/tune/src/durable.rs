@@ -134,10 +134,25 @@ const SUFFIX: &str = "onsa-scratch";
 /// # Errors
 /// Any failing step; see [`WriteError`].
 pub fn write(path: &Path, bytes: &[u8]) -> Result<(), WriteError> {
-    write_with(&Disk, path, |file| file.write_all(bytes))
+    write_streamed(path, |file| file.write_all(bytes))
 }
 
 /// Writes to `path` what `fill` writes, durably. `fill` should write in large pieces: there is no buffer between.
+///
+/// # Errors
+/// Any failing step; see [`WriteError`].
+pub fn write_streamed(
+    path: &Path,
+    fill: impl FnOnce(&mut dyn Write) -> io::Result<()>,
+) -> Result<(), WriteError> {
+    #[cfg(test)]
+    if let Some(files) = faults::current() {
+        return write_with(&files, path, fill);
+    }
+    write_with(&Disk, path, fill)
+}
+
+/// As [`write_streamed`], through the given file operations.
 ///
 /// # Errors
 /// Any failing step; see [`WriteError`]. The scratch file is removed then.
@@ -197,5 +212,7 @@ fn scratch_name(path: &Path) -> Option<PathBuf> {
     Some(path.with_file_name(name))
 }
 
+#[cfg(test)]
+pub(crate) mod faults;
 #[cfg(test)]
 mod tests;

@@ -26,6 +26,10 @@ onsa_tune::arguments! {
             single_cls: bool = false, any;
             /// Look for nearly equal images across splits too, not only for equal ones.
             near: bool = true, any;
+            /// Write a copy without the faults into the folder `output`, with a list of what was done; the data set stays as it is.
+            fix: bool = false, any;
+            /// Where `fix` writes: a folder that does not exist yet.
+            output: Option<PathBuf> = None, any;
         }
     }
 }
@@ -37,7 +41,11 @@ pub const VERB: Verb = Verb {
     positional: None,
     tables: &[CheckArgs::TABLE],
     also_known: nothing_more,
-    examples: &["onsa check data=trees/data.yaml", "onsa check data=annotations.json --json"],
+    examples: &[
+        "onsa check data=trees/data.yaml",
+        "onsa check data=annotations.json --json",
+        "onsa check data=trees/data.yaml --fix output=trees-fixed",
+    ],
     run,
 };
 
@@ -48,9 +56,37 @@ fn run(invocation: &Invocation) -> Result<ExitCode, Failure> {
     if settings.data.as_os_str().is_empty() {
         return Err(Failure::usage("`data` is missing").hint("give it as data=my-data/data.yaml"));
     }
+    let output_folder = match (settings.fix, settings.output) {
+        (true, None) => {
+            return Err(Failure::usage("`fix` needs a folder to write to").hint("give it as output=FOLDER"));
+        }
+        (false, Some(_)) => {
+            return Err(Failure::usage("`output` has no effect without `fix`")
+                .hint("add --fix to write a corrected copy"));
+        }
+        (_, folder) => folder,
+    };
     let load = LoadOptions { single_cls: settings.single_cls, ..LoadOptions::default() };
     let options = CheckOptions { load, near: settings.near };
-    let audit = watched(|report| audit::check(&settings.data, &options, report));
+    let (audit, dataset) = watched(|report| audit::check_keeping(&settings.data, &options, report));
+    if let Some(folder) = output_folder {
+        let fixed = audit::write_fixed(&audit, dataset.as_ref(), &folder)
+            .map_err(|e| Failure::from_error(&e).hint(e.hint()))?;
+        if invocation.json {
+            output::document(&serde_json::json!({"audit": audit, "fixed": fixed}));
+        } else {
+            output::line(&describe(&audit));
+            output::line(&format!(
+                "{}: {} images with {} boxes, {} left out; {} lists what was done",
+                folder.display(),
+                fixed.images,
+                fixed.boxes,
+                fixed.left_out,
+                folder.join("changes.csv").display()
+            ));
+        }
+        return Ok(ExitCode::SUCCESS);
+    }
     if invocation.json {
         output::document(&audit);
     } else {
@@ -60,7 +96,7 @@ fn run(invocation: &Invocation) -> Result<ExitCode, Failure> {
 }
 
 /// Runs the check with a progress bar on stderr.
-fn watched(check: impl FnOnce(onsa_tune::data::index::Report<'_>) -> Audit) -> Audit {
+fn watched<T>(check: impl FnOnce(onsa_tune::data::index::Report<'_>) -> T) -> T {
     let bar = ProgressBar::new(0);
     let style = ProgressStyle::with_template("{prefix} {bar:24} {pos}/{len}  left {eta}");
     bar.set_style(style.expect("the template is a constant and valid"));
@@ -76,9 +112,9 @@ fn watched(check: impl FnOnce(onsa_tune::data::index::Report<'_>) -> Audit) -> A
         bar.set_length(progress.total as u64);
         bar.set_position(progress.done as u64);
     };
-    let audit = check(&report);
+    let checked = check(&report);
     bar.finish_and_clear();
-    audit
+    checked
 }
 
 /// One line a fault, as compilers write them, then the figures.

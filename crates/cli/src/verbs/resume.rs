@@ -1,8 +1,9 @@
-//! `onsa resume`: continue an interrupted run.
+//! `onsa resume`: continue an interrupted run, or make a finished one longer.
 use std::process::ExitCode;
 
-use onsa_tune::train::recipe::table::any;
-use onsa_tune::train::resume;
+use onsa_tune::train::recipe::table::{any, at_least_one_or_none};
+use onsa_tune::train::recipe::values::SaveEvery;
+use onsa_tune::train::{Changes, resume};
 
 use super::{Positional, Verb, nothing_more};
 use crate::arguments::Invocation;
@@ -16,6 +17,14 @@ onsa_tune::arguments! {
     /// The arguments of `resume`.
     ResumeOptions {
         "Resume" {
+            /// Train on to this many epochs in all; by default as many as the run was begun with.
+            epochs: Option<u32> = None, at_least_one_or_none;
+            /// Compute threads; by default as many as the run was begun with. The result is the same for any number.
+            threads: Option<u32> = None, at_least_one_or_none;
+            /// Threads that load and augment; by default as many as the run was begun with.
+            workers: Option<u32> = None, any;
+            /// When to save within an epoch: auto, epoch, a number of steps (100) or of seconds (60s); by default as the run was begun with.
+            save_every: Option<SaveEvery> = None, any;
             /// Show progress.
             verbose: bool = true, any;
         }
@@ -25,11 +34,11 @@ onsa_tune::arguments! {
 /// The verb.
 pub const VERB: Verb = Verb {
     name: "resume",
-    about: "Continue an interrupted run exactly where it stopped",
+    about: "Continue an interrupted run exactly where it stopped, or make a finished one longer",
     positional: Some(Positional { name: "RUN_DIR", help: "The run's folder, such as runs/detect/train." }),
     tables: &[ResumeArgs::TABLE],
     also_known: nothing_more,
-    examples: &["onsa resume runs/detect/train"],
+    examples: &["onsa resume runs/detect/train", "onsa resume runs/detect/train epochs=200"],
     run,
 };
 
@@ -43,8 +52,14 @@ fn run(invocation: &Invocation) -> Result<ExitCode, Failure> {
     if !run_dir.is_dir() {
         return Err(Failure::failed(format!("there is no run folder {}", run_dir.display())));
     }
+    let changes = Changes {
+        epochs: options.epochs,
+        threads: options.threads,
+        workers: options.workers,
+        save_every: options.save_every,
+    };
     let stop = signals::stop_flag()?;
-    let outcome = resume(run_dir, &mut Progress::new(options.verbose), stop)?;
+    let outcome = resume(run_dir, &changes, &mut Progress::new(options.verbose), stop)?;
     super::train::report(invocation, &outcome);
     Ok(ExitCode::SUCCESS)
 }

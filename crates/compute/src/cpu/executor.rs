@@ -1,6 +1,7 @@
 //! Interprets a plan's steps.
 
 use std::sync::Arc;
+use std::sync::atomic::{AtomicBool, Ordering};
 use std::time::Instant;
 
 use rayon::ThreadPool;
@@ -52,6 +53,9 @@ impl Default for Memory {
         Memory(Arena::new(0))
     }
 }
+
+/// For passes that run to their end.
+static NEVER: AtomicBool = AtomicBool::new(false);
 
 /// A norm's parameters, and its statistics of the last forward pass.
 #[derive(Clone, Default)]
@@ -228,12 +232,24 @@ impl Executor {
 
     /// Computes the outputs.
     pub fn forward(&mut self) {
-        self.run(0..self.plan.backward_start, &mut []);
+        self.forward_until(&NEVER);
+    }
+
+    /// As [`Executor::forward`], but ends within a step of the plan where `stop` turns true; then false, and the outputs are
+    /// undefined.
+    pub fn forward_until(&mut self, stop: &AtomicBool) -> bool {
+        self.run(0..self.plan.backward_start, &mut [], stop)
     }
 
     /// Computes the trained parameters' gradients, in the layout of [`Params::values`]; the others' are not written.
     pub fn backward(&mut self, grads: &mut [f32]) {
-        self.run(self.plan.backward_start..self.plan.steps.len(), grads);
+        self.backward_until(grads, &NEVER);
+    }
+
+    /// As [`Executor::backward`], but ends within a step of the plan where `stop` turns true; then false, and the gradients
+    /// are undefined.
+    pub fn backward_until(&mut self, grads: &mut [f32], stop: &AtomicBool) -> bool {
+        self.run(self.plan.backward_start..self.plan.steps.len(), grads, stop)
     }
 
     /// Moves the running statistics of norms that took batch statistics in the last forward pass. The variance is the
@@ -272,11 +288,14 @@ impl Executor {
         Tensor { data, pixel_stride: view.pixel_stride, shape: view.shape }
     }
 
-    fn run(&mut self, steps: std::ops::Range<usize>, grads: &mut [f32]) {
+    fn run(&mut self, steps: std::ops::Range<usize>, grads: &mut [f32], stop: &AtomicBool) -> bool {
         assert!(self.arena.len() >= self.plan.arena_len, "an executor runs with its memory");
         let (plan, pool) = (Arc::clone(&self.plan), Arc::clone(&self.pool));
         pool.install(|| {
             for i in steps {
+                if stop.load(Ordering::Relaxed) {
+                    return false;
+                }
                 let start = self.profile.is_some().then(Instant::now);
                 // SAFETY: the plan gives views inside the arena, disjoint between what a step reads and writes (but
                 // where a kernel allows in place), and shapes that fit.
@@ -285,7 +304,8 @@ impl Executor {
                     profile.steps[i].time += start.elapsed();
                 }
             }
-        });
+            true
+        })
     }
 
     unsafe fn step(&mut self, step: &Step, grads: &mut [f32]) {

@@ -57,6 +57,17 @@ impl PictureFormat {
         }
     }
 
+    /// The extension that its files usually have.
+    pub fn extension(self) -> &'static str {
+        match self {
+            PictureFormat::Jpeg => "jpg",
+            PictureFormat::Png => "png",
+            PictureFormat::WebP => "webp",
+            PictureFormat::Bmp => "bmp",
+            PictureFormat::Tiff => "tiff",
+        }
+    }
+
     pub(super) fn as_image(self) -> ImageFormat {
         match self {
             PictureFormat::Jpeg => ImageFormat::Jpeg,

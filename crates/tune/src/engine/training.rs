@@ -1,6 +1,7 @@
 //! Forward and backward passes of training batches.
 
 use std::sync::Arc;
+use std::sync::atomic::AtomicBool;
 
 use onsa_compute::cpu::Memory;
 use onsa_compute::{Executor, Mode, Params, Plan, Trainable};
@@ -37,6 +38,9 @@ pub enum StepError {
     /// The batch's size fits no plan.
     #[error(transparent)]
     Model(#[from] ModelError),
+    /// It was asked to stop.
+    #[error("the step was stopped")]
+    Stopped,
     /// The loss is not a number, or the batch is malformed.
     #[error(transparent)]
     Loss(#[from] LossError),
@@ -65,6 +69,20 @@ impl TrainStep {
         params: &mut Params,
         grads: &mut [f32],
     ) -> Result<LossItems, StepError> {
+        self.run_until(batch, params, grads, &AtomicBool::new(false))
+    }
+
+    /// As [`TrainStep::run`]; stops amid the passes where `stop` turns true, so that nobody waits for a long step.
+    ///
+    /// # Errors
+    /// See [`StepError`].
+    pub fn run_until(
+        &mut self,
+        batch: &Batch,
+        params: &mut Params,
+        grads: &mut [f32],
+        stop: &AtomicBool,
+    ) -> Result<LossItems, StepError> {
         let size = [batch.n, batch.h, batch.w];
         let kept = self.runs.iter().position(|run| run.size == size);
         let memory = self.runs.last_mut().map_or_else(Memory::default, |run| run.executor.give_memory());
@@ -86,13 +104,17 @@ impl TrainStep {
         let SizedRun { levels, executor, .. } = self.runs.last_mut().expect("just pushed");
         executor.prepare(params);
         executor.input_mut(0).copy_from_slice(&batch.images);
-        executor.forward();
+        if !executor.forward_until(stop) {
+            return Err(StepError::Stopped);
+        }
         let items = {
             let (outputs, mut gradients) = executor.outputs_and_grads();
             let loss = &mut self.loss;
             self.pool.install(|| loss.compute(&outputs, levels, batch.n, &batch.targets, &mut gradients))?
         };
-        executor.backward(grads);
+        if !executor.backward_until(grads, stop) {
+            return Err(StepError::Stopped);
+        }
         executor.update_running(params);
         Ok(items)
     }

@@ -108,11 +108,6 @@ pub enum EvaluateError {
         source: image::ImageError,
     },
     /// A file could not be written.
-    #[error("cannot write {}: {source}; check the folder's permissions and the free space", path.display())]
-    Write {
-        /// The file.
-        path: PathBuf,
-        /// The system's reason.
-        source: std::io::Error,
-    },
+    #[error(transparent)]
+    Write(#[from] crate::durable::WriteError),
 }

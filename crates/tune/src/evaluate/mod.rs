@@ -17,6 +17,7 @@ mod metrics;
 pub mod nms;
 pub mod plots;
 pub mod report;
+pub mod suspects;
 pub mod validate;
 
 pub use confusion::Confusion;

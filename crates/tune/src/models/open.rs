@@ -75,7 +75,14 @@ impl WeightSource for Checkpoint {
     }
 
     fn read(&self, index: usize) -> Result<Vec<f32>, String> {
-        Ok(self.tensors[index].to_f32())
+        let values = self.tensors[index].to_f32();
+        match values.iter().filter(|v| !v.is_finite()).count() {
+            0 => Ok(values),
+            bad => Err(format!(
+                "{bad} of its {} values are not finite numbers: the file is damaged, or its own training went wrong",
+                values.len()
+            )),
+        }
     }
 }
 

@@ -30,12 +30,18 @@ pub enum TrainError {
     NoBoxes { data: PathBuf },
     #[error("{place}: {reason}, several times in a row: training cannot go on")]
     Diverged { place: String, reason: String },
-    #[error("{} holds no checkpoint to resume from", .0.display())]
+    #[error("{place}: after this step the weights of {tensor} are no longer finite; the step was not kept")]
+    WeightsNotFinite { place: String, tensor: String },
+    #[error("{} holds no run to continue: there is no args.yaml", .0.display())]
     NoCheckpoint(PathBuf),
     #[error("{} has changed since the run began", data.display())]
     DataChanged { data: PathBuf },
-    #[error("{} is finished: all {epochs} epochs are done", run_dir.display())]
+    #[error("{} is finished after {epochs} epochs", run_dir.display())]
     Finished { run_dir: PathBuf, epochs: u32 },
+    #[error("{} has {done} epochs done: epochs={epochs} is not longer", run_dir.display())]
+    NotLonger { run_dir: PathBuf, done: u32, epochs: u32 },
+    #[error("another process trains in {}", run_dir.display())]
+    InUse { run_dir: PathBuf },
     #[error("cannot make the folder {}: {source}", path.display())]
     Folder { path: PathBuf, source: std::io::Error },
     #[error("the data loader ended before training did. A fault of this program: please report it")]
@@ -103,14 +109,27 @@ impl TrainError {
             TrainError::DataChanged { .. } => {
                 "resuming would not continue the same run: restore the data, or start a new run".into()
             }
-            TrainError::Finished { .. } => "start a new run from its weights/best.safetensors".into(),
             TrainError::BatchTooLarge { fits: 0, .. } => "a smaller imgsz= or model needs less memory".into(),
             TrainError::BatchTooLarge { fits, .. } => {
                 format!("batch={fits} would fit; batch=-1 finds the largest that does")
             }
+            TrainError::WeightsNotFinite { .. } => {
+                "weights/ and checkpoint/ hold the last good state; try a smaller learning rate (lr0=0.0005)"
+                    .into()
+            }
+            TrainError::Finished { run_dir, epochs } => format!(
+                "`onsa resume {} epochs={}` makes it longer; or start a new run from its weights/best.safetensors",
+                run_dir.display(),
+                epochs.saturating_mul(2)
+            ),
+            TrainError::NotLonger { done, .. } => format!("give a number of epochs above {done}"),
+            TrainError::InUse { .. } => {
+                "wait until it ends, or stop it; a run has one process at a time".into()
+            }
             TrainError::Open(error) => return error.hint(),
             TrainError::Write(error) => error.hint(),
             TrainError::State(StateError::Write(error)) => error.hint(),
+            TrainError::Evaluate(EvaluateError::Write(error)) => error.hint(),
             TrainError::Recipe(error) => return error.hint(),
             _ => return None,
         })

@@ -5,7 +5,8 @@ use std::path::Path;
 use onsa_intake::checkpoint::{Meta, Tensor, write_safetensors_to};
 use serde_json::json;
 
-use super::state::EpochRow;
+use super::error::TrainError;
+use super::state::{EpochRow, StateError};
 use crate::durable::{self, WriteError};
 use crate::models::{Model, open::Provenance};
 
@@ -58,9 +59,78 @@ pub fn write_weights(
         imgsz: Some([imgsz, imgsz]),
         ..Meta::default()
     };
-    durable::write_with(&durable::Disk, path, |mut out| {
+    durable::write_streamed(path, |mut out| {
         write_safetensors_to(&mut out, &tensors, &meta).map_err(std::io::Error::other)
     })
+}
+
+/// Makes the folders of a run where they are missing, and removes what a killed process left half-written.
+///
+/// # Errors
+/// The file system refuses.
+pub fn prepare_folders(run_dir: &Path) -> Result<(), TrainError> {
+    for path in [run_dir.to_owned(), run_dir.join("weights"), run_dir.join("checkpoint")] {
+        let failed = |source| TrainError::Folder { path: path.clone(), source };
+        std::fs::create_dir_all(&path).map_err(failed)?;
+        durable::sweep(&path).map_err(failed)?;
+    }
+    Ok(())
+}
+
+/// A run folder's provenance.json; null where there is none yet.
+fn read_provenance(run_dir: &Path) -> Result<serde_json::Value, TrainError> {
+    let path = run_dir.join("provenance.json");
+    let text = match std::fs::read(&path) {
+        Ok(text) => text,
+        Err(error) if error.kind() == std::io::ErrorKind::NotFound => return Ok(serde_json::Value::Null),
+        Err(source) => return Err(TrainError::State(StateError::Read { path, source })),
+    };
+    serde_json::from_slice(&text)
+        .map_err(|e| TrainError::State(StateError::Damaged { path, reason: e.to_string() }))
+}
+
+/// The weights that the run in `run_dir` started from; none for a run from scratch.
+///
+/// # Errors
+/// Its provenance.json cannot be read.
+pub fn starting_weights(run_dir: &Path) -> Result<Option<Provenance>, TrainError> {
+    let provenance = read_provenance(run_dir)?;
+    let weights = &provenance["weights"];
+    let text = |key: &str| weights[key].as_str().map(str::to_owned);
+    Ok((|| {
+        Some(Provenance {
+            path: text("path")?.into(),
+            sha256: text("sha256")?,
+            format: text("format")?,
+            is_onnx: text("format")? == "onnx",
+            licence: text("licence")?,
+        })
+    })())
+}
+
+/// The hash of the data that the run in `run_dir` was begun with, where it is known.
+///
+/// # Errors
+/// Its provenance.json cannot be read.
+pub fn data_hash(run_dir: &Path) -> Result<Option<String>, TrainError> {
+    Ok(read_provenance(run_dir)?["data"]["sha256"].as_str().map(str::to_owned))
+}
+
+/// Notes in provenance.json that a run was made longer, and in what it differs from one that was so long at once.
+///
+/// # Errors
+/// The file cannot be read or written.
+pub fn note_extension(run_dir: &Path, from: u32, to: u32, differences: &[String]) -> Result<(), TrainError> {
+    let mut provenance = read_provenance(run_dir)?;
+    if let Some(object) = provenance.as_object_mut() {
+        let extensions = object.entry("extended").or_insert_with(|| json!([]));
+        if let Some(list) = extensions.as_array_mut() {
+            list.push(json!({"from_epochs": from, "to_epochs": to, "differences": differences}));
+        }
+        let text = serde_json::to_string_pretty(&provenance).expect("plain values are JSON");
+        durable::write(&run_dir.join("provenance.json"), text.as_bytes())?;
+    }
+    Ok(())
 }
 
 /// provenance.json: what the result was made from.

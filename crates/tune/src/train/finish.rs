@@ -17,7 +17,8 @@ use crate::data::dataset::Item;
 use crate::durable;
 use crate::evaluate::draw::{Mark, Tile, detection_marks, encode_jpeg, sheet, truth_marks};
 use crate::evaluate::plots::{ResultsTable, labels_plot, metric_plots, results_plot, write_plot};
-use crate::evaluate::report::{self, Fact, ReportInput, ReportPicture};
+use crate::evaluate::report::{self, Fact, Pictures, ReportInput, ReportPicture};
+use crate::evaluate::suspects::{Suspect, suspects};
 use crate::evaluate::validate::{ImageResult, Validation, truths};
 use crate::evaluate::{DetectMetrics, EvaluateError};
 
@@ -29,6 +30,8 @@ const SHEET_PICTURES: usize = 16;
 const SHEETS: usize = 3;
 /// Sample and worst pictures in the report.
 const REPORT_PICTURES: usize = 6;
+/// Pictures with suspicious labels in the report.
+const SUSPECT_PICTURES: usize = 12;
 /// Quality of the JPEGs.
 const QUALITY: u8 = 88;
 
@@ -159,6 +162,7 @@ fn write_report(input: &FinishInput<'_>, table: ResultsTable) -> Result<(), Trai
     worst.truncate(REPORT_PICTURES);
     let worst = load(worst)?;
     let prepared = input.prepared;
+    let (suspects, suspect_labels) = suspicious(input)?;
     let dataset = &prepared.dataset;
     let boxes = |items: &[Item]| items.iter().map(|item| item.labels.len()).sum::<usize>();
     let recipe = input.recipe;
@@ -199,9 +203,37 @@ fn write_report(input: &FinishInput<'_>, table: ResultsTable) -> Result<(), Trai
         ],
         licence,
     };
-    let html = report::render(&report, &samples, &worst)?;
+    let pictures = Pictures { samples, worst, suspects, suspect_labels };
+    let html = report::render(&report, &pictures)?;
     durable::write(&input.run_dir.join("report.html"), html.as_bytes())?;
     Ok(())
+}
+
+/// The images whose labels the model contradicts most confidently, and how many such labels there are in all.
+fn suspicious(input: &FinishInput<'_>) -> Result<(Vec<ReportPicture>, usize), TrainError> {
+    let single = input.recipe.single_cls;
+    let item = |result: &ImageResult| &input.val_cache.items()[result.item];
+    let mut found: Vec<(&ImageResult, Vec<Suspect>)> = input
+        .validation
+        .images
+        .iter()
+        .map(|result| (result, suspects(&result.detections, &truths(item(result), single))))
+        .filter(|(_, suspects)| !suspects.is_empty())
+        .collect();
+    let all = found.iter().map(|(_, suspects)| suspects.len()).sum();
+    // The suspects of an image stand with the surest first.
+    found.sort_by(|(_, a), (_, b)| b[0].detection.score.total_cmp(&a[0].detection.score));
+    found.truncate(SUSPECT_PICTURES);
+    let pictures = found.into_iter().map(|(result, suspects)| {
+        let words: Vec<String> =
+            suspects.iter().map(|suspect| suspect.words(&input.prepared.opened.names)).collect();
+        Ok(ReportPicture {
+            detections: suspects.iter().map(|suspect| suspect.detection).collect(),
+            caption: Some(words.join("; ")),
+            ..picture(item(result), result, single)?
+        })
+    });
+    Ok((pictures.collect::<Result<_, TrainError>>()?, all))
 }
 
 /// An image with its truth and what is drawn of its detections.
@@ -216,5 +248,6 @@ fn picture(item: &Item, result: &ImageResult, single_cls: bool) -> Result<Report
         truths: truths(item, single_cls),
         detections: result.detections.iter().filter(|d| d.score >= DRAWN_CONFIDENCE).copied().collect(),
         score: result.score,
+        caption: None,
     })
 }

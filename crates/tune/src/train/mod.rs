@@ -4,11 +4,15 @@ pub mod assign;
 pub mod clip;
 pub mod ema;
 pub mod error;
+pub mod extend;
 pub mod files;
 pub mod finish;
+pub mod finite;
+pub mod lock;
 pub mod loss;
 pub mod observer;
 pub mod optimiser;
+pub mod pace;
 pub mod recipe;
 pub mod run;
 pub mod schedule;
@@ -16,7 +20,7 @@ pub mod start;
 pub mod state;
 
 pub use error::TrainError;
-pub use run::{RunOptions, TrainOutcome, resume, train};
+pub use run::{Changes, RunOptions, TrainOutcome, resume, train};
 
 #[cfg(test)]
 mod fixture;

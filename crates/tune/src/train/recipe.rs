@@ -13,7 +13,7 @@ use std::collections::BTreeSet;
 use std::path::{Path, PathBuf};
 
 use table::{ArgumentError, any};
-use values::{Cache, Faulty, Freeze, Optimizer, Pretrained, Task};
+use values::{Cache, Faulty, Freeze, Optimizer, Pretrained, SaveEvery, Task};
 
 crate::arguments! {
     /// The arguments of `train` that a person gave, each `None` where it was not given.
@@ -51,6 +51,8 @@ crate::arguments! {
             plots: bool = true, any;
             /// Also keep a checkpoint of every N-th epoch; -1 keeps none.
             save_period: i32 = -1, any;
+            /// When `onsa resume` can go on from within an epoch: after so many steps (100) or seconds (60s), or at its end only (epoch). auto saves so that it costs less than 1 % of the time.
+            save_every: SaveEvery = SaveEvery::Auto, any;
         }
         "Schedule" {
             /// Passes over the training images.

@@ -13,14 +13,18 @@ use rayon::prelude::*;
 use super::clip::{NonFiniteGradient, clip_global_norm};
 use super::ema::Ema;
 use super::error::TrainError;
+use super::extend::extend;
 use super::files;
 use super::finish::{self, FinishInput};
+use super::finite;
+use super::lock::RunLock;
 use super::loss::{DetectLoss, Gains, LossConfig, class_weights};
 use super::observer::{EpochEnd, Observer, RunStart, Step};
 use super::optimiser::{CHUNK, Group, Kind, Matrix, Optimiser, ParamSlot};
+use super::pace::Pace;
 use super::recipe::Recipe;
-use super::recipe::values;
-use super::schedule::{Schedule, ScheduleConfig};
+use super::recipe::values::{self, SaveEvery};
+use super::schedule::Schedule;
 use super::start::{self, Prepared};
 use super::state::{self, Arenas, Counters, EpochRow};
 use crate::data::cache::ImageCache;
@@ -87,10 +91,8 @@ pub fn train(
     let place = place(recipe)?;
     let recipe = &on_gpu::with_batch(recipe, &prepared, &place, observer)?;
     let run_dir = super::recipe::run_dir::claim(&recipe.project, &recipe.name, recipe.exist_ok)?;
-    for folder in ["weights", "checkpoint"] {
-        let path = run_dir.join(folder);
-        std::fs::create_dir_all(&path).map_err(|source| TrainError::Folder { path, source })?;
-    }
+    let _lock = RunLock::take(&run_dir)?;
+    files::prepare_folders(&run_dir)?;
     durable::write(&run_dir.join("args.yaml"), recipe.to_yaml().as_bytes())?;
     let provenance = files::provenance(
         prepared.opened.weights.as_ref(),
@@ -104,30 +106,79 @@ pub fn train(
     Run::new(recipe, prepared, run_dir, &place, observer)?.go(options, observer, stop)
 }
 
-/// Continues the run in `run_dir` from its checkpoint, with the same bytes as if it had never stopped.
+/// What a resumed run does otherwise than it was told at first. Only `epochs` changes its result.
+#[derive(Clone, Copy, Debug, Default, PartialEq)]
+pub struct Changes {
+    /// More epochs.
+    pub epochs: Option<u32>,
+    /// Compute threads.
+    pub threads: Option<u32>,
+    /// Loader threads.
+    pub workers: Option<u32>,
+    /// When it is saved.
+    pub save_every: Option<SaveEvery>,
+}
+
+/// Continues the run in `run_dir` from its checkpoint, with the same bytes as if it had never stopped; from the beginning,
+/// where it was ended before its first checkpoint.
 ///
 /// # Errors
-/// See [`TrainError`]: also where there is no checkpoint, or the data have changed.
+/// See [`TrainError`]: also where there is no run, another process trains in it, it is finished, or the data have changed.
 pub fn resume(
     run_dir: &Path,
+    changes: &Changes,
     observer: &mut dyn Observer,
     stop: &AtomicBool,
 ) -> Result<TrainOutcome, TrainError> {
-    let recipe = Recipe::from_file(&run_dir.join("args.yaml"))?;
-    let checkpoint = checkpoint_path(run_dir);
-    if !checkpoint.is_file() {
+    let args = run_dir.join("args.yaml");
+    if !args.is_file() {
         return Err(TrainError::NoCheckpoint(run_dir.to_owned()));
     }
-    let (counters, arenas) = state::restore(&checkpoint)?;
+    let mut recipe = Recipe::from_file(&args)?;
+    recipe.threads = changes.threads.or(recipe.threads);
+    recipe.workers = changes.workers.unwrap_or(recipe.workers);
+    recipe.save_every = changes.save_every.unwrap_or(recipe.save_every);
+    let _lock = RunLock::take(run_dir)?;
+    files::prepare_folders(run_dir)?;
+    let checkpoint = checkpoint_path(run_dir);
+    let saved = checkpoint.is_file().then(|| state::restore(&checkpoint)).transpose()?;
+    let done = saved.as_ref().map(|(counters, _)| counters.clone()).unwrap_or_default();
+    let longer = changes.epochs.filter(|&epochs| epochs != recipe.epochs);
+    if let Some(epochs) = longer.filter(|&epochs| epochs <= done.epoch) {
+        return Err(TrainError::NotLonger { run_dir: run_dir.to_owned(), done: done.epoch, epochs });
+    }
+    let since_best = done.epoch - done.best.map_or(done.epoch, |(_, epoch)| epoch);
+    let enough = recipe.patience > 0 && since_best >= recipe.patience;
+    let complete = !recipe.plots || run_dir.join("report.html").is_file();
+    if longer.is_none() && (done.epoch >= recipe.epochs || enough) && complete {
+        return Err(TrainError::Finished { run_dir: run_dir.to_owned(), epochs: done.epoch });
+    }
     let prepared = start::prepare_resumed(&recipe, run_dir, observer)?;
-    if counters.data_hash != prepared.dataset.hash {
+    let hash = match &saved {
+        Some((counters, _)) => Some(counters.data_hash.clone()),
+        None => files::data_hash(run_dir)?,
+    };
+    if hash.is_some_and(|hash| hash != prepared.dataset.hash) {
         return Err(TrainError::DataChanged { data: recipe.data.clone() });
+    }
+    let (classes, images) = (prepared.opened.names.len(), prepared.dataset.train.len());
+    if let Some(epochs) = longer {
+        let from = recipe.epochs;
+        let differences = extend(&mut recipe, epochs, classes, images, &done);
+        observer.message(&match differences.as_slice() {
+            [] => format!("{epochs} epochs instead of {from}: the same as a run of {epochs} from the start"),
+            _ => format!(
+                "{epochs} epochs instead of {from}: not the same as a run of {epochs} from the start: {}",
+                differences.join("; ")
+            ),
+        });
+        files::note_extension(run_dir, from, epochs, &differences)?;
+        durable::write(&args, recipe.to_yaml().as_bytes())?;
     }
     let place = place(&recipe)?;
     let mut run = Run::new(&recipe, prepared, run_dir.to_owned(), &place, observer)?;
-    run.restore(counters, arenas)?;
-    if run.counters.epoch >= recipe.epochs {
-        return Err(TrainError::Finished { run_dir: run_dir.to_owned(), epochs: recipe.epochs });
+    if let Some((counters, arenas)) = saved {
+        run.restore(counters, arenas)?;
     }
     observer.message(&format!(
         "continuing {} at epoch {}, batch {}",
@@ -168,8 +219,8 @@ struct Run<'a> {
     val_loss: DetectLoss,
     train_cache: Arc<ImageCache>,
     val_cache: Arc<ImageCache>,
-    /// Bad batches in a row.
-    bad: u32,
+    /// When it is saved next within an epoch.
+    pace: Pace,
     drawn: Vec<finish::DrawnBatch>,
 }
 
@@ -178,6 +229,11 @@ fn gather(sum: &mut [f32], grads: &[f32]) {
     sum.par_chunks_mut(CHUNK).zip(grads.par_chunks(CHUNK)).for_each(|(sum, grads)| {
         sum.iter_mut().zip(grads).for_each(|(sum, g)| *sum += g);
     });
+}
+
+/// A place in the run, in words.
+fn describe(at: Position) -> String {
+    format!("epoch {}, batch {}", at.epoch + 1, at.batch + 1)
 }
 
 /// How an epoch's steps ended.
@@ -199,25 +255,11 @@ impl<'a> Run<'a> {
         let model = prepared.opened.model.clone();
         let params = prepared.opened.params.clone();
         let images = prepared.dataset.train.len();
-        let batch = (recipe.batch as usize).min(images);
         let choice = start::choose_optimiser(recipe, prepared.opened.names.len(), images);
         observer.message(&choice.reason);
         let slots = slots(&model, &prepared.trainable.params, choice.kind);
         let optimiser = Optimiser::new(choice.kind, choice.momentum, params.values.len(), &slots)?;
-        let schedule = Schedule::new(ScheduleConfig {
-            lr0: choice.lr0,
-            lrf: recipe.lrf,
-            cos_lr: recipe.cos_lr,
-            momentum: choice.momentum,
-            weight_decay: recipe.weight_decay,
-            warmup_epochs: recipe.warmup_epochs,
-            warmup_momentum: recipe.warmup_momentum,
-            warmup_bias_lr: choice.warmup_bias_lr,
-            epochs: recipe.epochs as usize,
-            batches: images.div_ceil(batch),
-            batch: recipe.batch as usize,
-            nbs: recipe.nbs as usize,
-        });
+        let schedule = start::schedule(recipe, &choice, images);
         let gains = Gains { box_: recipe.r#box as f32, cls: recipe.cls as f32, dfl: recipe.dfl as f32 };
         let classes = prepared.opened.names.len();
         let class_weights = class_weights(&prepared.dataset.class_counts(classes), recipe.cls_pw);
@@ -260,7 +302,7 @@ impl<'a> Run<'a> {
             train_cache,
             val_cache,
             prepared,
-            bad: 0,
+            pace: Pace::new(recipe.save_every),
             drawn: Vec::new(),
         })
     }
@@ -391,7 +433,11 @@ impl<'a> Run<'a> {
             }
             let iteration =
                 u64::from(self.counters.epoch) * u64::from(batches) + u64::from(self.counters.batch);
-            self.train_step(&batch, iteration, observer)?;
+            match self.train_step(&batch, iteration, observer, stop) {
+                // Amid a step nothing has changed yet: the run goes on with this batch.
+                Err(TrainError::Step(StepError::Stopped)) => return Ok((EpochEnded::Stopped, seen)),
+                result => result?,
+            }
             seen += batch.n;
             self.counters.batch += 1;
             self.counters.seconds = seconds_before + begun.elapsed().as_secs_f64();
@@ -407,6 +453,10 @@ impl<'a> Run<'a> {
                 waited: loader.wait() - waited,
             });
             loader.recycle(batch);
+            // A state amid bad batches may be the cause of them: the one before is kept.
+            if self.pace.is_due() && self.counters.bad == 0 && self.counters.batch < batches {
+                self.save()?;
+            }
             if stop.load(Ordering::Relaxed) {
                 return Ok((EpochEnded::Stopped, seen));
             }
@@ -424,16 +474,22 @@ impl<'a> Run<'a> {
         batch: &crate::data::batch::Batch,
         iteration: u64,
         observer: &mut dyn Observer,
+        stop: &AtomicBool,
     ) -> Result<(), TrainError> {
         let at = self.counters.position();
-        match self.step.run(batch, &mut self.params, &mut self.grads) {
+        match self.step.run_until(batch, &mut self.params, &mut self.grads, stop) {
+            // Found here, it costs this batch alone, not all that were gathered.
+            Ok(_) if !self.step.pool().install(|| finite::all(&self.grads)) => {
+                self.skip(&batch.items, at, &NonFiniteGradient.to_string(), observer)?;
+            }
             Ok(items) => {
                 let sums = &mut self.counters.loss_sums;
                 for (sum, item) in sums.iter_mut().zip([items.box_, items.cls, items.dfl]) {
                     *sum += item;
                 }
                 self.counters.loss_count += 1;
-                self.bad = 0;
+                self.counters.bad = 0;
+                self.counters.gathered += 1;
                 let (gathered, grads) = (&mut self.gathered, &self.grads);
                 self.step.pool().install(|| gather(gathered, grads));
             }
@@ -442,18 +498,28 @@ impl<'a> Run<'a> {
         }
         if self.schedule.steps(iteration, self.counters.last_step) {
             self.counters.last_step = Some(iteration);
+            if std::mem::take(&mut self.counters.gathered) == 0 {
+                return Ok(());
+            }
             let rates = self.schedule.at(iteration);
-            let (params, gathered) = (&mut self.params.values, &mut self.gathered);
+            let (params, gathered) = (&mut self.params, &mut self.gathered);
             let (optimiser, ema) = (&mut self.optimiser, &mut self.ema);
             // In the compute threads, as all else that is computed.
             let stepped = self.step.pool().install(|| {
                 clip_global_norm(gathered, optimiser.slots(), MAX_GRADIENT_NORM)?;
-                optimiser.step(params, gathered, &rates);
-                ema.update(params);
-                Ok::<(), NonFiniteGradient>(())
+                optimiser.step(&mut params.values, gathered, &rates);
+                let bad = finite::first_bad(params);
+                if bad.is_none() {
+                    ema.update(&params.values);
+                }
+                Ok::<_, NonFiniteGradient>(bad)
             });
-            if let Err(error) = stepped {
-                self.skip(&batch.items, at, &error.to_string(), observer)?;
+            match stepped {
+                Ok(None) => {}
+                Ok(Some(tensor)) => {
+                    return Err(TrainError::WeightsNotFinite { place: describe(at), tensor });
+                }
+                Err(error) => self.skip(&batch.items, at, &error.to_string(), observer)?,
             }
             self.gathered.fill(0.0);
         }
@@ -468,13 +534,13 @@ impl<'a> Run<'a> {
         reason: &str,
         observer: &mut dyn Observer,
     ) -> Result<(), TrainError> {
-        self.bad += 1;
+        self.counters.bad += 1;
         self.counters.skipped += 1;
         let paths: Vec<String> =
             items.iter().map(|&item| self.train_cache.items()[item].path.display().to_string()).collect();
-        let place = format!("epoch {}, batch {}", at.epoch + 1, at.batch + 1);
+        let place = describe(at);
         observer.warning(&format!("{place}: {reason}; the batch is left out ({})", paths.join(", ")));
-        if self.bad >= MAX_BAD_BATCHES {
+        if self.counters.bad >= MAX_BAD_BATCHES {
             return Err(TrainError::Diverged { place, reason: reason.to_owned() });
         }
         Ok(())
@@ -622,16 +688,18 @@ impl<'a> Run<'a> {
 
     /// Saves what resuming needs.
     fn save(&mut self) -> Result<(), TrainError> {
+        let begun = Instant::now();
         self.counters.optimiser_steps = self.optimiser.steps();
         self.counters.ema_updates = self.ema.updates();
-        let mut arenas = Arenas::new();
-        arenas.insert("params".into(), self.params.values.clone());
-        arenas.insert("gathered".into(), self.gathered.clone());
-        arenas.insert("ema".into(), self.ema.values().to_vec());
-        for (name, values) in self.optimiser.state() {
-            arenas.insert(format!("optimiser.{name}"), values);
-        }
-        state::save(&checkpoint_path(&self.run_dir), &self.counters, &arenas)?;
+        let mut arenas = vec![
+            ("params".to_owned(), &self.params.values[..]),
+            ("gathered".to_owned(), &self.gathered),
+            ("ema".to_owned(), self.ema.values()),
+        ];
+        let optimiser = self.optimiser.arenas();
+        arenas.extend(optimiser.map(|(name, values)| (format!("optimiser.{name}"), values)));
+        state::save(&checkpoint_path(&self.run_dir), &self.counters, arenas)?;
+        self.pace.saved(begun.elapsed());
         Ok(())
     }
 
@@ -725,3 +793,6 @@ pub(super) fn kind_of(optimizer: values::Optimizer) -> Option<Kind> {
         values::Optimizer::MuSgd => Some(Kind::MuSgd),
     }
 }
+
+#[cfg(test)]
+mod tests;

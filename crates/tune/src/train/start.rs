@@ -10,6 +10,7 @@ use super::observer::Observer;
 use super::optimiser::auto::{Choice, Wish, choose};
 use super::recipe::Recipe;
 use super::recipe::values::{self, Cache, Faulty, Pretrained};
+use super::schedule::{Schedule, ScheduleConfig};
 use crate::data::audit::without_faulty;
 use crate::data::augment::AugmentConfig;
 use crate::data::cache::{CachePolicy, Decoder, ImageCache, ImageError};
@@ -162,6 +163,8 @@ pub fn prepare_resumed(
     let source = open::find(&last.display().to_string(), &[], true)?;
     let mut opened = open::open(&source, Some(&dataset.classes), [imgsz, imgsz], true, recipe.seed)?;
     opened.folded = false;
+    // What the run started from, not its own last weights.
+    opened.weights = super::files::starting_weights(run_dir)?;
     let freeze = match &recipe.freeze {
         values::Freeze::Nothing => Freeze::None,
         values::Freeze::First(n) => Freeze::First(*n as usize),
@@ -253,6 +256,24 @@ pub fn choose_optimiser(recipe: &Recipe, classes: usize, images: usize) -> Choic
         warmup_bias_lr: given("warmup_bias_lr", recipe.warmup_bias_lr),
     };
     choose(wish, classes, images, recipe.batch as usize, recipe.epochs as usize)
+}
+
+/// The rates of every iteration.
+pub fn schedule(recipe: &Recipe, choice: &Choice, images: usize) -> Schedule {
+    Schedule::new(ScheduleConfig {
+        lr0: choice.lr0,
+        lrf: recipe.lrf,
+        cos_lr: recipe.cos_lr,
+        momentum: choice.momentum,
+        weight_decay: recipe.weight_decay,
+        warmup_epochs: recipe.warmup_epochs,
+        warmup_momentum: recipe.warmup_momentum,
+        warmup_bias_lr: choice.warmup_bias_lr,
+        epochs: recipe.epochs as usize,
+        batches: images.div_ceil((recipe.batch as usize).min(images)),
+        batch: recipe.batch as usize,
+        nbs: recipe.nbs as usize,
+    })
 }
 
 /// Threads of the loaders: never more than the machine has cores.

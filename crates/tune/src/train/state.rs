@@ -3,10 +3,11 @@
 //! A checkpoint is one safetensors file: every arena as float32, and under the metadata keys `onsa.state` (JSON) the
 //! counters, and `onsa.sha256` the digest of the arenas. Resuming from it continues with the same bytes.
 
+use std::borrow::Cow;
 use std::collections::BTreeMap;
 use std::path::{Path, PathBuf};
 
-use safetensors::tensor::{Dtype, SafeTensors, TensorView};
+use safetensors::tensor::{Dtype, SafeTensors, View};
 use serde::{Deserialize, Serialize};
 use sha2::{Digest, Sha256};
 
@@ -57,6 +58,12 @@ pub struct Counters {
     pub data_hash: String,
     /// Batches without a usable gradient so far.
     pub skipped: u32,
+    /// Batches whose gradients are gathered since the optimiser last stepped.
+    #[serde(default)]
+    pub gathered: u32,
+    /// Those of the bad batches that came last, one after the other.
+    #[serde(default)]
+    pub bad: u32,
 }
 
 impl Counters {
@@ -102,32 +109,69 @@ fn bytes(values: &[f32]) -> Vec<u8> {
     bytes
 }
 
-fn digest(counters: &str, arenas: &BTreeMap<String, Vec<u8>>) -> String {
-    let mut hash = Sha256::new();
-    hash.update(counters.as_bytes());
-    for (name, data) in arenas {
-        hash.update(name.as_bytes());
-        hash.update((data.len() as u64).to_le_bytes());
-        hash.update(data);
+/// Values that are turned into bytes at a time.
+const BLOCK: usize = 1 << 16;
+
+/// A borrowed arena as safetensors takes it.
+struct Lent<'a> {
+    values: &'a [f32],
+    shape: [usize; 1],
+}
+
+impl View for Lent<'_> {
+    fn dtype(&self) -> Dtype {
+        Dtype::F32
     }
-    hash.finalize().iter().map(|b| format!("{b:02x}")).collect()
+    fn shape(&self) -> &[usize] {
+        &self.shape
+    }
+    fn data(&self) -> Cow<'_, [u8]> {
+        Cow::Owned(bytes(self.values))
+    }
+    fn data_len(&self) -> usize {
+        self.values.len() * 4
+    }
+}
+
+/// The digest of counters and arenas in the order of their names.
+struct Digesting(Sha256);
+
+impl Digesting {
+    fn new(counters: &str) -> Digesting {
+        Digesting(Sha256::new_with_prefix(counters.as_bytes()))
+    }
+
+    fn begin(&mut self, name: &str, bytes: usize) {
+        self.0.update(name.as_bytes());
+        self.0.update((bytes as u64).to_le_bytes());
+    }
+
+    fn finish(self) -> String {
+        self.0.finalize().iter().map(|b| format!("{b:02x}")).collect()
+    }
 }
 
 /// Writes a checkpoint, durably: the old one stays whole until the new one is.
 ///
 /// # Errors
 /// See [`StateError`].
-pub fn save(path: &Path, counters: &Counters, arenas: &Arenas) -> Result<(), StateError> {
+pub fn save<'a>(
+    path: &Path,
+    counters: &Counters,
+    arenas: impl IntoIterator<Item = (String, &'a [f32])>,
+) -> Result<(), StateError> {
     let damaged = |reason: String| StateError::Damaged { path: path.to_owned(), reason };
     let counters = serde_json::to_string(counters).map_err(|e| damaged(e.to_string()))?;
-    let data: BTreeMap<String, Vec<u8>> = arenas.iter().map(|(name, v)| (name.clone(), bytes(v))).collect();
-    let metadata =
-        [("onsa.sha256".to_owned(), digest(&counters, &data)), ("onsa.state".to_owned(), counters)];
-    let views = data
-        .iter()
-        .map(|(name, data)| TensorView::new(Dtype::F32, vec![data.len() / 4], data).map(|view| (name, view)))
-        .collect::<Result<Vec<_>, _>>()
-        .map_err(|e| damaged(e.to_string()))?;
+    let arenas: BTreeMap<String, &[f32]> = arenas.into_iter().collect();
+    let mut digest = Digesting::new(&counters);
+    for (name, values) in &arenas {
+        digest.begin(name, values.len() * 4);
+        for block in values.chunks(BLOCK) {
+            digest.0.update(bytes(block));
+        }
+    }
+    let metadata = [("onsa.sha256".to_owned(), digest.finish()), ("onsa.state".to_owned(), counters)];
+    let views = arenas.iter().map(|(name, values)| (name, Lent { values, shape: [values.len()] }));
     let file = safetensors::serialize(views, Some(metadata.into())).map_err(|e| damaged(e.to_string()))?;
     Ok(durable::write(path, &file)?)
 }
@@ -144,16 +188,21 @@ pub fn restore(path: &Path) -> Result<(Counters, Arenas), StateError> {
     let field = |name: &str| metadata.get(name).ok_or_else(|| damaged(format!("it has no {name}")));
     let (counters, expected) = (field("onsa.state")?, field("onsa.sha256")?);
     let tensors = SafeTensors::deserialize(&file).map_err(|e| damaged(e.to_string()))?;
-    let data: BTreeMap<String, Vec<u8>> =
-        tensors.tensors().into_iter().map(|(name, view)| (name, view.data().to_vec())).collect();
-    if digest(counters, &data) != *expected {
+    let views: BTreeMap<String, _> = tensors.tensors().into_iter().collect();
+    let mut digest = Digesting::new(counters);
+    for (name, view) in &views {
+        digest.begin(name, view.data().len());
+        digest.0.update(view.data());
+    }
+    if digest.finish() != *expected {
         return Err(damaged("its digest does not fit its contents".into()));
     }
     let parsed = serde_json::from_str(counters).map_err(|e| damaged(e.to_string()))?;
-    let arenas = data
+    let arenas = views
         .into_iter()
-        .map(|(name, data)| {
-            let values = data.chunks_exact(4).map(|b| f32::from_le_bytes([b[0], b[1], b[2], b[3]])).collect();
+        .map(|(name, view)| {
+            let values =
+                view.data().chunks_exact(4).map(|b| f32::from_le_bytes([b[0], b[1], b[2], b[3]])).collect();
             (name, values)
         })
         .collect();
@@ -178,12 +227,16 @@ mod tests {
         (counters, arenas.into())
     }
 
+    fn save_all(path: &Path, counters: &Counters, arenas: &Arenas) {
+        save(path, counters, arenas.iter().map(|(name, values)| (name.clone(), values.as_slice()))).unwrap();
+    }
+
     #[test]
     fn what_is_saved_comes_back_bit_for_bit() {
         let folder = tempfile::tempdir().unwrap();
         let path = folder.path().join("state.safetensors");
         let (counters, arenas) = example();
-        save(&path, &counters, &arenas).unwrap();
+        save_all(&path, &counters, &arenas);
         let (c, a) = restore(&path).unwrap();
         assert_eq!(c, counters);
         let bits = |a: &Arenas| a.values().flatten().map(|x| x.to_bits()).collect::<Vec<_>>();
@@ -195,7 +248,7 @@ mod tests {
         let folder = tempfile::tempdir().unwrap();
         let path = folder.path().join("state.safetensors");
         let (counters, arenas) = example();
-        save(&path, &counters, &arenas).unwrap();
+        save_all(&path, &counters, &arenas);
         let sound = std::fs::read(&path).unwrap();
         for i in 0..sound.len() {
             let mut bad = sound.clone();

@@ -3,12 +3,14 @@
 mod fault;
 mod faulty;
 mod fingerprint;
+mod fix;
 mod leak;
 #[cfg(test)]
 mod tests;
 
 pub use fault::{Fault, FaultKind, Severity};
 pub use faulty::{LeftOut, without_faulty};
+pub use fix::{Change, FixError, Fixed, write_fixed};
 
 use super::dataset::{Dataset, Item, Split};
 use super::index::{self, DataError, LoadOptions, Loaded, Progress, Report, Stage};
@@ -78,9 +80,17 @@ pub struct SplitSummary {
 /// training images that stand in other splits too. A data set that cannot be loaded is one fault. The result does not
 /// depend on the number of threads.
 pub fn check(path: &Path, options: &CheckOptions, report: Report) -> Audit {
+    check_keeping(path, options, report).0
+}
+
+/// As [`check`]; gives the data set too, where it can be loaded: with all images whose header can be read.
+pub fn check_keeping(path: &Path, options: &CheckOptions, report: Report) -> (Audit, Option<Dataset>) {
     match index::load_reporting(path, &options.load, report) {
-        Ok(loaded) => check_loaded(loaded, options, report),
-        Err(error) => unloadable(path, &error),
+        Ok(loaded) => {
+            let (audit, dataset) = check_loaded(loaded, options, report);
+            (audit, Some(dataset))
+        }
+        Err(error) => (unloadable(path, &error), None),
     }
 }
 
@@ -94,7 +104,7 @@ fn unloadable(path: &Path, error: &DataError) -> Audit {
     Audit { ok: false, images: 0, boxes: 0, classes, boxes_per_class, splits, hash, faults }
 }
 
-fn check_loaded(loaded: Loaded, options: &CheckOptions, report: Report) -> Audit {
+fn check_loaded(loaded: Loaded, options: &CheckOptions, report: Report) -> (Audit, Dataset) {
     let Loaded { dataset, mut faults, images, class_places, .. } = loaded;
     let known_bad: BTreeSet<&Path> =
         faults.iter().filter(|f| f.is_error()).map(|f| f.path.as_path()).collect();
@@ -145,16 +155,17 @@ fn check_loaded(loaded: Loaded, options: &CheckOptions, report: Report) -> Audit
         let counts = index::boxes_per_class(dataset.split(split), dataset.classes.len());
         boxes_per_class.iter_mut().zip(counts).for_each(|(sum, n)| *sum += n);
     }
-    Audit {
+    let audit = Audit {
         ok: !faults.iter().any(Fault::is_error),
         images,
         boxes: splits.iter().map(|s| s.boxes).sum(),
-        classes: dataset.classes,
+        classes: dataset.classes.clone(),
         boxes_per_class,
         splits,
-        hash: dataset.hash,
+        hash: dataset.hash.clone(),
         faults,
-    }
+    };
+    (audit, dataset)
 }
 
 fn leak_fault(split: Split, item: &Item, leak: Leak, train: &[&Item]) -> Fault {

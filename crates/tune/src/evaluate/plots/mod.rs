@@ -17,6 +17,7 @@ pub use results::{ResultsTable, results_charts, results_plot};
 pub use svg::Drawing;
 
 use super::{DetectMetrics, EvaluateError};
+use crate::durable;
 
 /// All plots of a validation under their file names without ending: the four curves, `confusion_matrix` and
 /// `confusion_matrix_normalized`. `names`: the class list.
@@ -33,8 +34,6 @@ pub fn metric_plots(metrics: &DetectMetrics, names: &[String]) -> Vec<(&'static 
 /// If the file cannot be written.
 pub fn write_plot(dir: &Path, name: &str, drawing: &Drawing) -> Result<PathBuf, EvaluateError> {
     let path = dir.join(format!("{name}.svg"));
-    match std::fs::write(&path, drawing.standalone()) {
-        Ok(()) => Ok(path),
-        Err(source) => Err(EvaluateError::Write { path, source }),
-    }
+    durable::write(&path, drawing.standalone().as_bytes())?;
+    Ok(path)
 }

@@ -10,6 +10,7 @@ use image::RgbImage;
 use serde::{Deserialize, Serialize};
 
 use super::plots::ResultsTable;
+use super::suspects::CONFIDENT;
 use super::{DetectMetrics, EvaluateError, ImageScore, Truth};
 use crate::boxes::Detection;
 
@@ -67,17 +68,29 @@ pub struct ReportPicture {
     pub detections: Vec<Detection>,
     /// How the image went, for the caption.
     pub score: ImageScore,
+    /// What the caption says instead.
+    pub caption: Option<String>,
 }
 
-/// The report as HTML. `samples`: any images; `worst`: those with the lowest scores, worst first.
+/// The pictures of a report.
+#[derive(Clone, Debug, Default)]
+pub struct Pictures {
+    /// Any images.
+    pub samples: Vec<ReportPicture>,
+    /// Those with the lowest scores, worst first.
+    pub worst: Vec<ReportPicture>,
+    /// Those whose labels the model confidently contradicts.
+    pub suspects: Vec<ReportPicture>,
+    /// How many such contradictions there are in all.
+    pub suspect_labels: usize,
+}
+
+/// The report as HTML.
 ///
 /// # Errors
 /// If a picture cannot be encoded.
-pub fn render(
-    input: &ReportInput,
-    samples: &[ReportPicture],
-    worst: &[ReportPicture],
-) -> Result<String, EvaluateError> {
+pub fn render(input: &ReportInput, pictures: &Pictures) -> Result<String, EvaluateError> {
+    let Pictures { samples, worst, suspects, suspect_labels } = pictures;
     let mut page = page::Page::new(&input.title);
     sections::headline(&mut page, input, !samples.is_empty());
     sections::learning(&mut page, input);
@@ -99,6 +112,11 @@ pub fn render(
         ),
         worst,
     )?;
+    let doubts = format!(
+        "Validation labels that the model contradicts with a confidence of {CONFIDENT} or more: {suspect_labels} in all, the surest \
+         shown. Where the model is right, mend the label and validate again."
+    );
+    sections::pictures(&mut page, &input.classes, ("suspects", "Suspicious labels", &doubts), suspects)?;
     sections::facts(&mut page, "settings", "Settings", &input.settings);
     sections::facts(&mut page, "data", "Data", &input.data);
     sections::licence(&mut page, &input.licence);
@@ -109,14 +127,9 @@ pub fn render(
 ///
 /// # Errors
 /// If a picture cannot be encoded or the file cannot be written.
-pub fn write(
-    path: &Path,
-    input: &ReportInput,
-    samples: &[ReportPicture],
-    worst: &[ReportPicture],
-) -> Result<(), EvaluateError> {
-    let html = render(input, samples, worst)?;
-    std::fs::write(path, html).map_err(|source| EvaluateError::Write { path: path.into(), source })
+pub fn write(path: &Path, input: &ReportInput, pictures: &Pictures) -> Result<(), EvaluateError> {
+    let html = render(input, pictures)?;
+    Ok(crate::durable::write(path, html.as_bytes())?)
 }
 
 #[cfg(test)]

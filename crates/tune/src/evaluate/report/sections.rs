@@ -220,10 +220,9 @@ pub fn pictures(
             page.picture(&jpeg, image.dimensions(), label, &alt);
         }
         let s = picture.score;
-        page.raw(format_args!(
-            "</div><figcaption>{} found, {} missed, {} wrong</figcaption></figure>",
-            s.found, s.missed, s.wrong
-        ));
+        let counted = || format!("{} found, {} missed, {} wrong", s.found, s.missed, s.wrong);
+        let caption = picture.caption.clone().unwrap_or_else(counted);
+        page.raw(format_args!("</div><figcaption>{}</figcaption></figure>", escape(&caption)));
     }
     page.raw(format_args!("</div>"));
     Ok(())

@@ -44,7 +44,12 @@ fn picture() -> ReportPicture {
         truths: vec![Truth { class: 0, bbox: bbox(20.0), crowd: false }],
         detections: vec![Detection { class: 7, score: 0.8, bbox: bbox(100.0) }],
         score: ImageScore { found: 0, missed: 1, wrong: 1 },
+        caption: None,
     }
+}
+
+fn shown() -> Pictures {
+    Pictures { samples: vec![picture()], worst: vec![picture()], ..Pictures::default() }
 }
 
 /// The text between two marks replaced by `…`, wherever it occurs.
@@ -63,7 +68,7 @@ fn elide(html: &str, from: &str, to: &str) -> String {
 
 #[test]
 fn the_page_of_a_small_run() {
-    let html = render(&input(), &[picture()], &[picture()]).unwrap();
+    let html = render(&input(), &shown()).unwrap();
     let html = elide(&html, "base64,", "\"");
     let html = elide(&html, "<style>", "</style>");
     let html = elide(&html, "px\">\n", "</svg>");
@@ -71,8 +76,19 @@ fn the_page_of_a_small_run() {
 }
 
 #[test]
+fn suspicious_labels_are_shown_with_their_number_and_what_speaks_against_them() {
+    let caption = Some("labelled <b>, seen as birch (0.93)".to_owned());
+    let suspects = vec![ReportPicture { caption, ..picture() }];
+    let html = render(&input(), &Pictures { suspects, suspect_labels: 17, ..shown() }).unwrap();
+    let section = &html[html.find("id=\"suspects\"").unwrap()..];
+    assert!(section.contains("17 in all"), "{section}");
+    assert!(section.contains("<figcaption>labelled &lt;b&gt;, seen as birch (0.93)</figcaption>"));
+    assert!(section.contains("src=\"data:image/jpeg;base64,"));
+}
+
+#[test]
 fn nothing_is_fetched_and_nothing_runs() {
-    let html = render(&input(), &[picture()], &[]).unwrap();
+    let html = render(&input(), &shown()).unwrap();
     for forbidden in
         ["http://", "https://", "<script", "<link", "@import", "url(", "<i>\"", "</dd><b>", "tile_<1>"]
     {
@@ -90,8 +106,8 @@ fn a_bare_run_has_no_empty_sections() {
     input.settings.clear();
     input.data.clear();
     input.after = Evaluator::new(input.classes.clone()).finish();
-    let html = render(&input, &[], &[]).unwrap();
-    for id in ["learning", "samples", "worst", "settings", "data"] {
+    let html = render(&input, &Pictures::default()).unwrap();
+    for id in ["learning", "samples", "worst", "suspects", "settings", "data"] {
         assert!(!html.contains(&format!("\"{id}\"")) && !html.contains(&format!("#{id}\"")), "{id}");
     }
     assert!(html.contains("hold no labelled object"));
@@ -99,7 +115,7 @@ fn a_bare_run_has_no_empty_sections() {
 
 #[test]
 fn links_lead_somewhere_and_tags_are_closed() {
-    let html = render(&input(), &[picture()], &[picture()]).unwrap();
+    let html = render(&input(), &shown()).unwrap();
     for link in html.split("href=\"#").skip(1) {
         let id = link.split('"').next().unwrap();
         assert!(html.contains(&format!("id=\"{id}\"")), "{id}");

@@ -168,6 +168,11 @@ impl Optimiser {
         self.kind.states().iter().zip(&self.state).map(|(name, v)| ((*name).to_owned(), v.clone())).collect()
     }
 
+    /// The same, lent.
+    pub fn arenas(&self) -> impl Iterator<Item = (&'static str, &[f32])> {
+        self.kind.states().iter().zip(&self.state).map(|(name, v)| (*name, v.as_slice()))
+    }
+
     /// Takes back what [`Optimiser::state`] and [`Optimiser::steps`] gave. Unchanged where it fails.
     ///
     /// # Errors

@@ -62,6 +62,7 @@ fn a_recipe_survives_its_own_file() {
         ("cache", "ram"),
         ("pretrained", "other weights.pt"),
         ("faulty", "leave_out"),
+        ("save_every", "2.5s"),
         ("device", "cpu"),
         ("seed", "18446744073709551615"),
     ];

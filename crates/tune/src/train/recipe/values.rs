@@ -67,6 +67,42 @@ words! {
     }
 }
 
+/// When a run is saved within an epoch; at every epoch's end it is saved anyway.
+#[derive(Clone, Copy, Debug, PartialEq)]
+pub enum SaveEvery {
+    /// So that saving costs less than 1 % of the time, and not more often than every 30 s.
+    Auto,
+    /// At the epochs' ends only.
+    Epoch,
+    /// After so many steps.
+    Steps(u32),
+    /// After so many seconds.
+    Seconds(f64),
+}
+
+impl Field for SaveEvery {
+    const VALUE: &'static str = "auto|epoch|STEPS|SECONDSs";
+    fn parse(text: &str) -> Result<Self, String> {
+        let text = text.trim();
+        let seconds = text.strip_suffix('s').and_then(|number| number.trim().parse::<f64>().ok());
+        match (text, text.parse::<u32>(), seconds) {
+            ("auto", ..) => Ok(Self::Auto),
+            ("epoch", ..) => Ok(Self::Epoch),
+            (_, Ok(steps), _) if steps > 0 => Ok(Self::Steps(steps)),
+            (.., Some(seconds)) if seconds.is_finite() && seconds > 0.0 => Ok(Self::Seconds(seconds)),
+            _ => Err("auto, epoch, a number of steps (100) or of seconds (60s)".into()),
+        }
+    }
+    fn emit(&self) -> String {
+        match self {
+            Self::Auto => "auto".into(),
+            Self::Epoch => "epoch".into(),
+            Self::Steps(steps) => steps.to_string(),
+            Self::Seconds(seconds) => format!("{seconds}s"),
+        }
+    }
+}
+
 /// Where training starts from.
 #[derive(Clone, Debug, PartialEq)]
 pub enum Pretrained {
@@ -177,6 +213,22 @@ mod tests {
         }
         assert_eq!(Freeze::parse("None"), Ok(Freeze::Nothing));
         assert_eq!(Freeze::parse("[]"), Ok(Freeze::Nothing));
+    }
+
+    #[test]
+    fn saves_are_counted_in_steps_or_seconds() {
+        for (text, every) in [
+            ("auto", SaveEvery::Auto),
+            ("epoch", SaveEvery::Epoch),
+            ("25", SaveEvery::Steps(25)),
+            ("0.5s", SaveEvery::Seconds(0.5)),
+        ] {
+            assert_eq!(SaveEvery::parse(text), Ok(every));
+            assert_eq!(every.emit(), text);
+        }
+        for text in ["0", "-1", "0s", "nans", "s", "often", ""] {
+            assert!(SaveEvery::parse(text).is_err(), "{text}");
+        }
     }
 
     #[test]

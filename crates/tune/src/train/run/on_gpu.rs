@@ -10,7 +10,7 @@ use onsa_compute::cuda::{CudaError, Device, Precision};
 
 use super::{
     DRAWN_BATCHES, Ema, EpochEnded, MAX_GRADIENT_NORM, Observer, Optimiser, Place, Prepared, Run, Step,
-    TrainError, finish,
+    TrainError, describe, finish, finite,
 };
 use crate::data::cache::ImageCache;
 use crate::data::loader::{LoaderConfig, LoaderError, Position, TrainLoader};
@@ -189,6 +189,7 @@ impl Run<'_> {
             if stepping {
                 self.counters.last_step = Some(iteration);
             }
+            self.counters.gathered = if stepping { 0 } else { self.counters.gathered + 1 };
             let (size, objects) = (batch.size, batch.targets.len());
             let rates = self.schedule.at(iteration);
             gpu.trainer.submit(batch, &rates, stepping).map_err(|error| gpu.explain(error, size))?;
@@ -209,6 +210,14 @@ impl Run<'_> {
                 elapsed: begun.elapsed(),
                 waited: loader.wait() - waited,
             });
+            if self.pace.is_due() && self.counters.bad == 0 && self.counters.batch < batches {
+                gpu.trainer.drain()?;
+                for finished in gpu.trainer.finished() {
+                    self.absorb(&finished, observer)?;
+                }
+                self.take_over(gpu)?;
+                self.save()?;
+            }
             if stop.load(Ordering::Relaxed) {
                 ended = EpochEnded::Stopped;
                 break;
@@ -236,7 +245,7 @@ impl Run<'_> {
                     *sum += item;
                 }
                 self.counters.loss_count += 1;
-                self.bad = 0;
+                self.counters.bad = 0;
             }
             Err(error) => self.skip(&finished.items, finished.at, &error.to_string(), observer)?,
         }
@@ -249,13 +258,25 @@ impl Run<'_> {
 
     /// Copies everything from the GPU to where the processor's run has it.
     pub(super) fn pull(&mut self) -> Result<(), TrainError> {
-        let Some(gpu) = &mut self.gpu else { return Ok(()) };
+        let Some(mut gpu) = self.gpu.take() else { return Ok(()) };
+        let result = self.take_over(&mut gpu);
+        self.gpu = Some(gpu);
+        result
+    }
+
+    /// See [`Run::pull`]. Weights that are not finite are an error: nothing saved so far is replaced by them.
+    fn take_over(&mut self, gpu: &mut GpuSide) -> Result<(), TrainError> {
         let Snapshot { params, gathered, ema, optimiser, counters } = gpu.trainer.snapshot()?;
         self.params.values = params;
         self.gathered = gathered;
         self.ema = Ema::restore(ema, counters.updates);
         self.optimiser.restore(counters.steps, &optimiser)?;
-        Ok(())
+        match finite::first_bad(&self.params) {
+            None => Ok(()),
+            Some(tensor) => {
+                Err(TrainError::WeightsNotFinite { place: describe(self.counters.position()), tensor })
+            }
+        }
     }
 
     /// The reverse of [`Run::pull`].
