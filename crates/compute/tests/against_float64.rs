@@ -176,6 +176,40 @@ fn awkward_shapes() {
     }
 }
 
+/// What TensorFlow's "same" padding and squeeze-and-excitation need: padding that differs from side to side, dense and
+/// depthwise, and a gate whose input and factors come from one value.
+#[test]
+fn uneven_padding_and_gates() {
+    let mut g = Graph::new();
+    let x = g.input("x", [2, 9, 12, 3]);
+    let uneven = |name: &str, out, kernel, pad, groups| Conv {
+        name: name.into(),
+        out,
+        kernel: (kernel, kernel),
+        stride: (2, 2),
+        pad,
+        groups,
+        bias: true,
+    };
+    let stem = g.conv2d(x, uneven("stem", 10, 3, [0, 0, 1, 1], 1));
+    let stem = g.activation(stem, Activation::Hardswish);
+    let deep = g.conv2d(stem, uneven("deep", 10, 5, [1, 1, 2, 2], 10));
+    let left = g.conv2d(stem, uneven("left", 10, 5, [1, 2, 2, 1], 10));
+    let both = g.add(deep, left);
+    let squeezed = g.global_avg_pool(both);
+    let squeezed = g.linear(squeezed, "fc1", 4, true);
+    let squeezed = g.activation(squeezed, Activation::Relu);
+    let factors = g.linear(squeezed, "fc2", 10, true);
+    let factors = g.activation(factors, Activation::Hardsigmoid);
+    let gated = g.gate(both, factors);
+    let again = g.gate(gated, factors);
+    g.output("gated", gated);
+    g.output("again", again);
+    for isa in Isa::available() {
+        check(&g, isa, 2);
+    }
+}
+
 #[test]
 fn same_bytes_for_any_number_of_threads() {
     let graph = everything();

@@ -351,6 +351,9 @@ impl Executor {
                     let (x, y) = (self.tensor(&x), self.tensor(&y));
                     shape_ops::scale_channels(x, self.scale(scale), y, false);
                 }
+                Step::Gate { x, factors, y } => {
+                    shape_ops::gate(self.tensor(&x), self.tensor(&factors), self.tensor(&y), false);
+                }
                 Step::GatherHeads { heads, start, len, x, y } => {
                     shape_ops::gather_heads(heads, start, len, self.tensor(&x), self.tensor(&y), false);
                 }
@@ -418,6 +421,15 @@ impl Executor {
                     if let Some((dx, add)) = dx {
                         let dx = self.tensor(&dx);
                         shape_ops::scale_channels(dy, self.scale(scale), dx, add);
+                    }
+                }
+                Step::GateGrad { x, factors, dy, dx, d_factors } => {
+                    let (x, factors, dy) = (self.tensor(&x), self.tensor(&factors), self.tensor(&dy));
+                    if let Some((d_factors, add)) = d_factors {
+                        shape_ops::gate_factors_grad(x, dy, self.tensor(&d_factors), add);
+                    }
+                    if let Some((dx, add)) = dx {
+                        shape_ops::gate(dy, factors, self.tensor(&dx), add);
                     }
                 }
                 Step::GatherHeadsGrad { heads, start, len, dy, dx } => {

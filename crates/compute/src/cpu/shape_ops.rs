@@ -184,6 +184,52 @@ pub(crate) unsafe fn scale_channels(x: Tensor, scale: &[f32], y: Tensor, add: bo
     });
 }
 
+/// `y (+)= x * factors`, a factor an image and channel. Its gradient with respect to x is the same with dy in x's place.
+///
+/// # Safety
+/// Tensors must be valid, x and y of equal shape, factors `[n, 1, 1, c]`.
+pub(crate) unsafe fn gate(x: Tensor, factors: Tensor, y: Tensor, add: bool) {
+    let [_, h, w, channels] = y.shape;
+    for_parts(y.pixels(), channels, |first, pixels| {
+        for p in first..first + pixels {
+            // SAFETY: parts are disjoint in pixels.
+            unsafe {
+                let (x, factors, y) = (x.pixel(p), factors.pixel(p / (h * w)), y.pixel(p));
+                for c in 0..channels {
+                    let v = *x.add(c) * *factors.add(c);
+                    *y.add(c) = if add { *y.add(c) + v } else { v };
+                }
+            }
+        }
+    });
+}
+
+/// The gradient of [`gate`] with respect to its factors: `d_factors (+)=` the sum of `x * dy` over an image's pixels.
+///
+/// # Safety
+/// Tensors must be valid, x and dy of equal shape, d_factors `[n, 1, 1, c]`.
+pub(crate) unsafe fn gate_factors_grad(x: Tensor, dy: Tensor, d_factors: Tensor, add: bool) {
+    let [n, h, w, channels] = x.shape;
+    for_channel_blocks(n, channels, |image, first, count| {
+        let mut sums = [0.0f64; POOL_CHANNELS];
+        for p in image * h * w..(image + 1) * h * w {
+            // SAFETY: the pixel exists; `count` channels from `first` on do.
+            let (x, dy) = unsafe { (x.pixel(p).add(first), dy.pixel(p).add(first)) };
+            for (c, sum) in sums[..count].iter_mut().enumerate() {
+                // SAFETY: as above.
+                *sum += f64::from(unsafe { *x.add(c) * *dy.add(c) });
+            }
+        }
+        for (c, sum) in sums[..count].iter().enumerate() {
+            // SAFETY: this item alone writes these channels of this image.
+            unsafe {
+                let to = d_factors.pixel(image).add(first + c);
+                *to = if add { *to + *sum as f32 } else { *sum as f32 };
+            }
+        }
+    });
+}
+
 /// Sums over pixels of `x * y` (or of x alone) for each channel, part by part, in float64 across parts.
 ///
 /// # Safety

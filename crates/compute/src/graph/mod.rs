@@ -119,6 +119,14 @@ impl Graph {
         self.push(Op::ScaleChannels { scale }, vec![x], self.shape(x))
     }
 
+    /// `x` times one factor an image and channel, `factors` of `[n, 1, 1, c]`: the excitation of squeeze-and-excitation
+    /// blocks (Hu, Shen and Sun, 2018, arXiv:1709.01507).
+    pub fn gate(&mut self, x: Value, factors: Value) -> Value {
+        let [n, _, _, c] = self.shape(x);
+        assert_eq!(self.shape(factors), [n, 1, 1, c], "gate takes one factor an image and channel");
+        self.push(Op::Gate, vec![x, factors], self.shape(x))
+    }
+
     /// The channels of `xs` one after the other. Where it can be, the inputs are written in place.
     pub fn concat(&mut self, xs: &[Value]) -> Value {
         let [n, h, w, _] = self.shape(xs[0]);

@@ -110,6 +110,8 @@ pub enum Op {
     ScaleChannels {
         scale: ParamId,
     },
+    /// The first input times the second's one factor an image and channel.
+    Gate,
     Concat,
     Slice {
         start: usize,

@@ -148,6 +148,12 @@ impl Lowering<'_> {
                 let dx = self.needs_grad[inputs[0].index()].then(|| self.destination(inputs[0]));
                 self.steps.push(Step::ScaleChannelsGrad { scale, trained, x, dy, dx });
             }
+            Op::Gate => {
+                let (x, factors) = (self.places.view(inputs[0]), self.places.view(inputs[1]));
+                let dx = self.needs_grad[inputs[0].index()].then(|| self.destination(inputs[0]));
+                let d_factors = self.needs_grad[inputs[1].index()].then(|| self.destination(inputs[1]));
+                self.steps.push(Step::GateGrad { x, factors, dy, dx, d_factors });
+            }
             Op::GatherHeads { heads, start, len } => {
                 let dx = self.places.grad(inputs[0]);
                 self.zero_unwritten(dx);

@@ -265,6 +265,11 @@ impl<'a> Lowering<'a> {
             Op::ScaleChannels { scale } => {
                 Step::ScaleChannels { scale, x: self.places.view(inputs[0]), y: self.places.make(value) }
             }
+            Op::Gate => Step::Gate {
+                x: self.places.view(inputs[0]),
+                factors: self.places.view(inputs[1]),
+                y: self.places.make(value),
+            },
             Op::GatherHeads { heads, start, len } => Step::GatherHeads {
                 heads,
                 start,

@@ -128,6 +128,12 @@ pub enum Step {
         x: View,
         y: View,
     },
+    /// y = x * factors, where factors is `[n, 1, 1, c]`.
+    Gate {
+        x: View,
+        factors: View,
+        y: View,
+    },
     GatherHeads {
         heads: usize,
         start: usize,
@@ -202,6 +208,14 @@ pub enum Step {
         dy: View,
         dx: Option<(View, bool)>,
     },
+    /// dx (+)= dy * factors; d_factors (+)= the sum of dy * x over an image's pixels.
+    GateGrad {
+        x: View,
+        factors: View,
+        dy: View,
+        dx: Option<(View, bool)>,
+        d_factors: Option<(View, bool)>,
+    },
     /// dx += scattered dy.
     GatherHeadsGrad {
         heads: usize,
@@ -255,6 +269,7 @@ impl Step {
             | GlobalAvgPool { x, y }
             | Copy { x, y, .. } => vec![x, y],
             Add { a, b, y } => vec![a, b, y],
+            Gate { x, factors, y } => vec![x, factors, y],
             Zero { y } => vec![y],
             ConvGradData { dy, dx, .. }
             | GatherHeadsGrad { dy, dx, .. }
@@ -270,6 +285,10 @@ impl Step {
             }
             ScaleChannelsGrad { x, dy, dx, .. } => {
                 [x, dy].into_iter().chain(dx.map(|(view, _)| view)).collect()
+            }
+            GateGrad { x, factors, dy, dx, d_factors } => {
+                let written = [dx, d_factors].into_iter().flatten().map(|(view, _)| view);
+                [x, factors, dy].into_iter().chain(written).collect()
             }
         }
     }
@@ -313,6 +332,7 @@ impl Step {
             Activation { .. } => "activation",
             Add { .. } => "add",
             ScaleChannels { .. } => "scale_channels",
+            Gate { .. } => "gate",
             GatherHeads { .. } => "gather_heads",
             MaxPool { .. } => "max_pool",
             Upsample2 { .. } => "upsample",
@@ -326,6 +346,7 @@ impl Step {
             NormGrad { .. } => "norm_grad",
             ActivationGrad { .. } => "activation_grad",
             ScaleChannelsGrad { .. } => "scale_channels_grad",
+            GateGrad { .. } => "gate_grad",
             GatherHeadsGrad { .. } => "gather_heads_grad",
             MaxPoolGrad { .. } => "max_pool_grad",
             Upsample2Grad { .. } => "upsample_grad",

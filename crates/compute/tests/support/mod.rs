@@ -91,6 +91,10 @@ pub fn evaluate(graph: &Graph, params: &[f64], inputs: &[Vec<f64>], batch_stats:
                 let s = param(*scale);
                 out = source(0).0.iter().enumerate().map(|(i, x)| x * s[i % c]).collect();
             }
+            Op::Gate => {
+                let (x, factors) = (source(0).0, source(1).0);
+                out = x.iter().enumerate().map(|(i, x)| x * factors[i / (h * w * c) * c + i % c]).collect();
+            }
             Op::Concat => {
                 let mut start = 0;
                 for i in 0..node.inputs.len() {
