@@ -106,7 +106,8 @@ def archives():
         "deep": "a/" * 40 + "b", "long": "a" * 300, "very_long": "a/" * 30 + "b" * 60000,
     }.items():
         bad(f"name_{name}", Entry("a.jpg"), Entry(path))
-    bad("name_not_text", Entry(b"\xff\xfe", flags=0x800))
+    # Read as the code page of old archives, which gives every byte a letter.
+    put("archive", "any_name_not_utf8.zip", zipped(Entry(b"\xff\xfe", flags=0x800)))
     bad("link", Entry("a", b"/etc/passwd", mode=0o120777))
     bad("link_then_file", Entry("a", b"/tmp", mode=0o120777), Entry("a/b"))
     bad("pipe", Entry("a", b"", mode=0o010644))

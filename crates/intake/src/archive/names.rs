@@ -64,10 +64,6 @@ fn check(plain: &str) -> Result<(), &'static str> {
     if plain.chars().any(char::is_control) {
         return Err("it contains a control character");
     }
-    // What the zip reader puts in place of bytes that are no text.
-    if plain.contains(char::REPLACEMENT_CHARACTER) {
-        return Err("it is not valid text");
-    }
     if plain.as_bytes().get(1) == Some(&b':') {
         return Err("it begins with a drive letter");
     }
