@@ -4,6 +4,7 @@ mod support;
 
 use std::sync::Arc;
 
+use onsa_compute::graph::Op;
 use onsa_compute::{Activation, Attention, Conv, Executor, Graph, Isa, Mode, Params, Plan, Trainable, Value};
 use support::{evaluate, random, random_params, weighted_sum};
 
@@ -269,6 +270,51 @@ fn frozen_parts_get_no_gradient_steps() {
             assert!((a - b).abs() <= 1e-4 * b.abs().max(1.0), "{}: {a} {b}", info.name);
         }
     }
+}
+
+#[test]
+fn the_parts_of_a_split_graph_compute_and_learn_what_the_whole_does() {
+    let graph = everything();
+    let mut trainable = Trainable::all(&graph);
+    for (info, train) in graph.params().iter().zip(&mut trainable.params) {
+        *train &= ["last", "fc", "odd"].iter().any(|name| info.name.starts_with(name));
+    }
+    trainable.frozen_norms = ["a.bn", "b.bn", "c.bn", "d.bn"].map(String::from).into();
+    let trained = |op: &Op| match op {
+        Op::Conv2d { weight, .. } => trainable.params[weight.index()],
+        _ => false,
+    };
+    let split = graph.split(trained).expect("the last layers can be cut off");
+    assert_eq!(split.head.params(), graph.params());
+    assert!(split.head.multiply_adds() * 4 < graph.multiply_adds());
+    let params = random_params(&graph, 3);
+    let image = random(2 * 8 * 12 * 3, 1);
+    let learn = |graph: &Graph, inputs: &[Vec<f32>]| {
+        let plan = Arc::new(Plan::new(graph, Mode::Training, &trainable));
+        let mut run = Executor::new(plan, pool(1));
+        run.prepare(&params);
+        inputs.iter().enumerate().for_each(|(i, x)| run.input_mut(i).copy_from_slice(x));
+        run.forward();
+        let (outputs, grads) = run.outputs_and_grads();
+        let outputs: Vec<Vec<f32>> = outputs.into_iter().map(<[f32]>::to_vec).collect();
+        grads.into_iter().for_each(|g| g.fill(1.0));
+        let mut grads = vec![0.0; params.values.len()];
+        run.backward(&mut grads);
+        (outputs, grads)
+    };
+    let plan = Plan::new(&split.trunk, Mode::Inference, &Trainable::nothing(&split.trunk));
+    let mut trunk = Executor::new(Arc::new(plan), pool(1));
+    trunk.prepare(&params);
+    trunk.input_mut(0).copy_from_slice(&image);
+    trunk.forward();
+    let taps: Vec<Vec<f32>> = (0..split.trunk.outputs().len()).map(|i| trunk.output(i).to_vec()).collect();
+    let (whole, parts) = (learn(&graph, &[image]), learn(&split.head, &taps));
+    for (a, b) in whole.0.iter().zip(&parts.0).chain([(&whole.1, &parts.1)]) {
+        let wide: Vec<f64> = b.iter().map(|&x| f64::from(x)).collect();
+        assert!(relative_error(a, &wide) < 1e-4);
+    }
+    assert!(graph.split(|_| false).is_none(), "nothing changes");
+    assert!(graph.split(|_| true).is_none(), "the image itself would be cached");
 }
 
 #[test]

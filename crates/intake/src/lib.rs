@@ -4,6 +4,7 @@
 pub mod archive;
 pub mod checkpoint;
 pub mod data_yaml;
+pub mod idx;
 pub mod labels;
 pub mod limits;
 pub mod picture;

@@ -22,6 +22,8 @@ pub const VOC_FILE_BYTES: u64 = 16 << 20;
 pub const VOC_NODES: u32 = 1 << 20;
 /// Largest COCO file, in bytes. COCO's own training annotations have 450 MB.
 pub const COCO_FILE_BYTES: u64 = 1 << 30;
+/// Largest IDX file, unpacked, in bytes. EMNIST's largest has 547 MB.
+pub const IDX_FILE_BYTES: u64 = 1 << 30;
 /// Largest list of image paths, in bytes.
 pub const LIST_FILE_BYTES: u64 = 256 << 20;
 

@@ -3,6 +3,7 @@ use std::collections::BTreeSet;
 use std::path::PathBuf;
 use std::process::ExitCode;
 
+use onsa_tune::evaluate::Metrics;
 use onsa_tune::train::RunOptions;
 use onsa_tune::train::recipe::TrainArgs;
 use onsa_tune::train::recipe::table::{self, any};
@@ -142,7 +143,10 @@ fn fine_tune(
     }
     let recipe = args.resolve()?;
     let outcome = super::train::run_recipe(&recipe, RunOptions { validate_start: true })?;
-    if let (false, Some(before), Some(after)) = (invocation.json, &outcome.before, &outcome.metrics) {
+    let detector = |metrics: &Option<Metrics>| metrics.as_ref().and_then(Metrics::detect).cloned();
+    if let (false, Some(before), Some(after)) =
+        (invocation.json, detector(&outcome.before), detector(&outcome.metrics))
+    {
         output::line(&format!("mAP50      before {:.3}   after {:.3}", before.map50, after.map50));
         output::line(&format!("mAP50-95   before {:.3}   after {:.3}", before.map50_95, after.map50_95));
     }

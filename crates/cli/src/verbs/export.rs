@@ -7,6 +7,7 @@ use onsa_tune::engine;
 use onsa_tune::export::job::{self, ExportError, Format, Pictures, Precision, Report, Request};
 use onsa_tune::export::onnx::Suppression;
 use onsa_tune::export::pictures;
+use onsa_tune::models::Task;
 use onsa_tune::models::open::{self, Source};
 use onsa_tune::train::recipe::Recipe;
 use onsa_tune::train::recipe::table::{self, ArgumentError, any};
@@ -98,6 +99,10 @@ fn run(invocation: &Invocation) -> Result<ExitCode, Failure> {
         (false, false) => Precision::Float32,
     };
     let source = open::find(&o.model, &open::default_folders(), true)?;
+    if source.task() == Some(Task::Classify) {
+        return Err(Failure::failed("classifiers cannot be exported yet")
+            .hint("their weights are a safetensors file with torchvision's names, which PyTorch reads"));
+    }
     let side = o.imgsz.map_or_else(|| own_size(&source), |side| [side as usize; 2]);
     let opened = open::open(&source, None, side, true, 0)?;
     let file = opened.weights.as_ref().map(|w| w.path.clone()).unwrap_or_default();

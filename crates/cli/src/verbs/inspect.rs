@@ -82,7 +82,7 @@ fn examine(checkpoint: &Checkpoint) -> Document<'_> {
         format: checkpoint.format.name(),
         family: architecture.as_ref().map(|architecture| architecture.family.name().to_owned()),
         model: architecture.as_ref().map(|architecture| architecture.name()),
-        task: meta.task.as_deref(),
+        task: meta.task.as_deref().or(architecture.as_ref().map(|architecture| architecture.task.name())),
         classes: meta.names.as_deref(),
         parameters: checkpoint.tensors.iter().filter(is_parameter).map(checkpoint::Tensor::elements).sum(),
         tensors: checkpoint

@@ -1,4 +1,6 @@
-//! `onsa predict`: find objects in images.
+//! `onsa predict`: find objects in images, or tell what they show.
+mod classify;
+
 use std::path::PathBuf;
 use std::process::ExitCode;
 use std::sync::atomic::Ordering;
@@ -9,13 +11,13 @@ use onsa_tune::durable;
 use onsa_tune::engine::Inference;
 use onsa_tune::evaluate::Postprocess;
 use onsa_tune::evaluate::draw::{detection_marks, draw_marks, encode_jpeg};
-use onsa_tune::models::open;
-use onsa_tune::predict::source::inputs;
+use onsa_tune::models::{Task, open};
+use onsa_tune::predict::source::{Input, inputs};
 use onsa_tune::predict::stream::{StreamOptions, stream};
 use onsa_tune::predict::tiles::Tiling;
 use onsa_tune::predict::{Fit, PredictError, Prediction, Reduction};
-use onsa_tune::train::recipe::run_dir;
 use onsa_tune::train::recipe::table::{self, ArgumentError, any};
+use onsa_tune::train::recipe::{CLASSIFY_IMGSZ, run_dir};
 use serde_json::{Value, json};
 
 use super::{Verb, nothing_more};
@@ -35,7 +37,8 @@ onsa_tune::arguments! {
             /// An image, a folder of images, a pattern such as 'photos/*.jpg', a .txt list of paths, or - for the standard input
             /// (an image or a list). Required.
             source: PathBuf = PathBuf::new(), any;
-            /// The long side of the network's input, in pixels.
+            /// The side of the network's input, in pixels: of a detector the long one, of a classifier both, by default those
+            /// that it was trained at.
             imgsz: u32 = 640, table::image_size;
             /// Pad to a square (true) or as little as the stride allows (false); by default square for ONNX files, as in the
             /// runtime that they are exported for.
@@ -80,7 +83,7 @@ onsa_tune::arguments! {
 /// The verb.
 pub const VERB: Verb = Verb {
     name: "predict",
-    about: "Find objects in images",
+    about: "Find objects in images, or tell what they show",
     positional: None,
     tables: &[PredictArgs::TABLE],
     also_known: nothing_more,
@@ -107,6 +110,17 @@ fn run(invocation: &Invocation) -> Result<ExitCode, Failure> {
     }
     let inputs = inputs(&o.source, &mut std::io::stdin().lock()).map_err(|e| Failure::from_error(&e))?;
     let source = open::find(&o.model, &open::default_folders(), true)?;
+    if source.task() == Some(Task::Classify) {
+        let imgsz = args.imgsz.or(source.imgsz()).unwrap_or(CLASSIFY_IMGSZ);
+        let opened = open::open(&source, None, [imgsz as usize; 2], true, 0)?;
+        let path = |input: Input| match input {
+            Input::File(path) => Ok(path),
+            Input::Bytes(_) => Err(Failure::failed("a classifier reads pictures from files, so far")
+                .hint("save the picture and give its path")),
+        };
+        let paths = inputs.into_iter().map(path).collect::<Result<Vec<_>, Failure>>()?;
+        return classify::run(invocation, &o, &paths, &opened, imgsz);
+    }
     let side = o.imgsz as usize;
     let opened = open::open(&source, None, [side, side], true, 0)?;
     let place = super::place(o.device.as_deref(), o.half, o.threads)?;

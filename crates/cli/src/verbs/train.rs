@@ -21,6 +21,7 @@ pub const VERB: Verb = Verb {
     examples: &[
         "onsa train model=yolo11n.pt data=crops/data.yaml",
         "onsa train model=yolo12n.pt data=data.yaml epochs=50 imgsz=416 batch=8 freeze=10",
+        "onsa train task=classify model=efficientnet_lite0 data=leaves/",
     ],
     run,
 };
@@ -56,10 +57,9 @@ pub fn report(invocation: &Invocation, outcome: &TrainOutcome) {
         return;
     }
     if let Some(m) = &outcome.metrics {
-        output::line(&format!(
-            "mAP50 {:.3}   mAP50-95 {:.3}   precision {:.3}   recall {:.3}",
-            m.map50, m.map50_95, m.precision, m.recall
-        ));
+        let figures: Vec<String> =
+            m.headline().iter().map(|(name, value)| format!("{name} {value:.3}")).collect();
+        output::line(&figures.join("   "));
     }
     if !outcome.stopped {
         output::line(&format!("weights  {}", outcome.best.display()));

@@ -1,4 +1,6 @@
 //! `onsa val`: a model's figures on a data set.
+mod classify;
+
 use std::path::{Path, PathBuf};
 use std::process::ExitCode;
 use std::sync::Arc;
@@ -12,7 +14,8 @@ use onsa_tune::engine::Inference;
 use onsa_tune::evaluate::plots::{metric_plots, write_plot};
 use onsa_tune::evaluate::validate::{ValidateOptions, validate};
 use onsa_tune::evaluate::{DetectMetrics, Postprocess};
-use onsa_tune::models::open;
+use onsa_tune::models::{Task, open};
+use onsa_tune::train::recipe::CLASSIFY_IMGSZ;
 use onsa_tune::train::recipe::run_dir;
 use onsa_tune::train::recipe::table::{self, ArgumentError, any};
 use onsa_tune::train::start::decoder;
@@ -31,11 +34,12 @@ onsa_tune::arguments! {
         "Validate" {
             /// The model: a checkpoint file or a registered name. Required.
             model: String = String::new(), any;
-            /// The data set: a data.yaml, or a COCO or VOC folder. Required.
+            /// The data set: a data.yaml, or a COCO or VOC folder; for a classifier what it was trained on. Required.
             data: PathBuf = PathBuf::new(), any;
             /// Which part of the data set: train, val or test.
             split: String = "val".to_owned(), any;
-            /// The long side of the network's input, in pixels.
+            /// The side of the network's input, in pixels: of a detector the long one, of a classifier both, by default those
+            /// that it was trained at.
             imgsz: u32 = 640, table::image_size;
             /// Images in a batch.
             batch: u32 = 16, table::at_least_one;
@@ -93,6 +97,13 @@ fn run(invocation: &Invocation) -> Result<ExitCode, Failure> {
     let Some(split) = Split::ALL.into_iter().find(|split| split.name() == o.split) else {
         return Err(Failure::usage(format!("split={} is not one of train, val, test", o.split)));
     };
+    let source = open::find(&o.model, &open::default_folders(), true)?;
+    if source.task() == Some(Task::Classify) {
+        let imgsz = args.imgsz.or(source.imgsz()).unwrap_or(CLASSIFY_IMGSZ);
+        let opened = open::open(&source, None, [imgsz as usize; 2], true, 0)?;
+        let o = ValArguments { project: args.project.unwrap_or_else(|| PathBuf::from("runs/classify")), ..o };
+        return classify::run(invocation, &o, split, &opened, imgsz);
+    }
     let stop = signals::stop_flag()?;
     let loaded = index::load(&o.data, &LoadOptions { single_cls: o.single_cls, ..LoadOptions::default() })
         .map_err(|e| Failure::from_error(&e))?;
@@ -100,7 +111,6 @@ fn run(invocation: &Invocation) -> Result<ExitCode, Failure> {
         output::warning(&format!("{fault} (not counted)"));
     }
     let items = loaded.dataset.split(split).to_vec();
-    let source = open::find(&o.model, &open::default_folders(), true)?;
     let side = o.imgsz as usize;
     let opened = open::open(&source, None, [side, side], true, 0)?;
     let classes = &loaded.dataset.classes;

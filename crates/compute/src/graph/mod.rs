@@ -2,11 +2,13 @@
 
 mod op;
 mod params;
+mod split;
 
 use std::ops::Range;
 
 pub use op::{Activation, Attention, Conv, ConvGeometry, Node, Op};
 pub use params::{ParamInfo, Params, Role};
+pub use split::Split;
 
 /// A node's output: a tensor of four dimensions, `[n, h, w, c]`.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Hash, PartialOrd, Ord)]
@@ -185,6 +187,15 @@ impl Graph {
     pub fn global_avg_pool(&mut self, x: Value) -> Value {
         let [n, _, _, c] = self.shape(x);
         self.push(Op::GlobalAvgPool, vec![x], [n, 1, 1, c])
+    }
+
+    /// Gives every batch norm so far this `eps` and `momentum`; see [`Graph::batch_norm`].
+    pub fn set_norm_constants(&mut self, new_eps: f32, new_momentum: f32) {
+        for node in &mut self.nodes {
+            if let Op::BatchNorm { eps, momentum, .. } = &mut node.op {
+                (*eps, *momentum) = (new_eps, new_momentum);
+            }
+        }
     }
 
     /// Names a value as a result of the graph, kept to the end of a run.

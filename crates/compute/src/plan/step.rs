@@ -302,6 +302,7 @@ impl Step {
             | Activation { y, .. }
             | Add { y, .. }
             | ScaleChannels { y, .. }
+            | Gate { y, .. }
             | GatherHeads { y, .. }
             | MaxPool { y, .. }
             | Upsample2 { y, .. }
@@ -318,6 +319,9 @@ impl Step {
             | GlobalAvgPoolGrad { dx, .. } => vec![dx],
             NormGrad { dz, .. } => vec![dz],
             ScaleChannelsGrad { dx, .. } => dx.map(|(view, _)| view).into_iter().collect(),
+            GateGrad { dx, d_factors, .. } => {
+                [dx, d_factors].into_iter().flatten().map(|(view, _)| view).collect()
+            }
             NormStats { .. } | ConvGradWeight { .. } | ConvGradBias { .. } => vec![],
         }
     }

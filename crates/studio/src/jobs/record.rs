@@ -226,8 +226,14 @@ pub fn speed(connection: &Connection) -> Result<Option<f64>, Problem> {
         connection.query_row(sql, [], |row| Ok((row.get::<_, i64>(0)?, row.get::<_, f64>(1)?))).optional()?;
     let Some((job, rate)) = found else { return Ok(None) };
     let job = get(connection, job)?;
-    let known = onsa_tune::models::registry::models();
-    let named = |name: &str| known.iter().find(|spec| spec.name == name).map(|spec| spec.published.gflops);
+    let known = onsa_tune::models::registry::detectors();
+    let named = |name: &str| {
+        known
+            .iter()
+            .find(|spec| spec.name == name)
+            .and_then(|spec| spec.published)
+            .map(|published| published.gflops)
+    };
     let model = connection
         .query_row("SELECT about ->> 'model' FROM models WHERE path = ?1", [&job.model], |row| {
             row.get::<_, Option<String>>(0)

@@ -125,15 +125,19 @@ pub fn gallery(connection: &Connection) -> Result<Gallery, Problem> {
     let mut statement =
         connection.prepare_cached(&format!("SELECT {COLUMNS} FROM models ORDER BY id DESC"))?;
     let models: Vec<Model> = statement.query_map([], read)?.collect::<Result<_, _>>()?;
-    let known = registry::models().into_iter().map(|spec| {
+    let known = registry::detectors().into_iter().map(|spec| {
+        let published = spec.published.expect("every registered detector has published figures");
+        let map50_95 = match published.accuracy {
+            registry::Accuracy::Map50To95(map) | registry::Accuracy::Top1(map) => map,
+        };
         let starts = |m: &&Model| m.origin != "run" && m.about.model.as_deref() == Some(&spec.name);
         Known {
             model: models.iter().find(starts).map(|model| model.id),
             provenance: spec.provenance.to_owned(),
             licence: spec.weights_licence.to_owned(),
-            map50_95: spec.published.map50_95,
-            parameters: spec.published.parameters,
-            gflops: spec.published.gflops,
+            map50_95,
+            parameters: published.parameters,
+            gflops: published.gflops,
             name: spec.name,
         }
     });

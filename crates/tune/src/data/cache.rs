@@ -9,7 +9,43 @@ use thiserror::Error;
 use super::dataset::Item;
 use super::disk_cache::DiskCache;
 use super::raster::Rgb8;
-use super::resize::{load_size, resize_bilinear};
+use super::resize::{load_size, resize_averaging, resize_bilinear};
+
+/// At which size images are kept.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub enum Sizing {
+    /// The long side becomes the network's size ([`load_size`]), by plain bilinear interpolation: detection.
+    #[default]
+    Long,
+    /// The short side becomes the network's size, each new pixel the mean of all that it covers: what a classifier is
+    /// validated on.
+    Short,
+    /// The short side becomes one and a half times the network's size if it is larger, likewise averaged: what a
+    /// classifier's training crops are taken from. A crop of half the area then still has the network's size.
+    Crops,
+}
+
+impl Sizing {
+    /// Width and height at which an image is kept.
+    pub fn size(self, width: u32, height: u32, imgsz: u32) -> (u32, u32) {
+        let short = width.min(height).max(1);
+        let scaled = |side: u32, target: u32| {
+            (u64::from(side) * u64::from(target) / u64::from(short)).clamp(1, u64::from(u32::MAX)) as u32
+        };
+        match self {
+            Sizing::Long => load_size(width, height, imgsz),
+            Sizing::Short => (scaled(width, imgsz), scaled(height, imgsz)),
+            Sizing::Crops => {
+                let target = imgsz + imgsz / 2;
+                if short <= target {
+                    (width, height)
+                } else {
+                    (scaled(width, target), scaled(height, target))
+                }
+            }
+        }
+    }
+}
 
 /// Reads and decodes an image file, upright and as 8-bit RGB.
 pub type Decoder = Arc<dyn Fn(&Path) -> Result<Rgb8, Box<dyn std::error::Error + Send + Sync>> + Send + Sync>;
@@ -86,6 +122,7 @@ pub enum ImageError {
 pub struct ImageCache {
     items: Arc<[Item]>,
     imgsz: u32,
+    sizing: Sizing,
     decode: Decoder,
     slots: Vec<Mutex<Option<Arc<Rgb8>>>>,
     budget: u64,
@@ -107,6 +144,7 @@ impl ImageCache {
         ImageCache {
             items,
             imgsz,
+            sizing: Sizing::Long,
             decode,
             slots,
             budget: policy.budget(),
@@ -125,7 +163,12 @@ impl ImageCache {
     pub fn without_memory(&self) -> ImageCache {
         let (items, decode) = (Arc::clone(&self.items), Arc::clone(&self.decode));
         let cache = ImageCache::new(items, self.imgsz, CachePolicy::None, decode);
-        ImageCache { disk: self.disk.clone(), ..cache }
+        ImageCache { disk: self.disk.clone(), sizing: self.sizing, ..cache }
+    }
+
+    /// The same, keeping images at another size.
+    pub fn with_sizing(self, sizing: Sizing) -> ImageCache {
+        ImageCache { sizing, ..self }
     }
 
     /// The items, in the order of their indices.
@@ -141,7 +184,7 @@ impl ImageCache {
     /// Bytes that all images would take.
     pub fn bytes_needed(&self) -> u64 {
         let bytes = |item: &Item| {
-            let (width, height) = load_size(item.width, item.height, self.imgsz);
+            let (width, height) = self.sizing.size(item.width, item.height, self.imgsz);
             u64::from(width) * u64::from(height) * 3
         };
         self.items.iter().map(bytes).sum()
@@ -162,7 +205,7 @@ impl ImageCache {
         self.decoded.load(Ordering::Relaxed)
     }
 
-    /// Item `index` at the size of [`load_size`]: its long side is `imgsz`. Panics where `index` is out of range.
+    /// Item `index` at the cache's [`Sizing`]. Panics where `index` is out of range.
     pub fn get(&self, index: usize) -> Result<Arc<Rgb8>, ImageError> {
         if self.budget == 0 {
             return self.load(index);
@@ -206,10 +249,16 @@ impl ImageCache {
                 height: item.height,
             });
         }
-        let (width, height) = load_size(item.width, item.height, self.imgsz);
+        let (width, height) = self.sizing.size(item.width, item.height, self.imgsz);
         let size = (width as usize, height as usize);
-        let image =
-            if (image.width, image.height) == size { image } else { resize_bilinear(&image, size.0, size.1) };
+        let image = match self.sizing {
+            _ if (image.width, image.height) == size => image,
+            Sizing::Long => resize_bilinear(&image, size.0, size.1),
+            Sizing::Short | Sizing::Crops => {
+                let whole = (0.0, 0.0, image.width as f64, image.height as f64);
+                resize_averaging(&image, whole, size)
+            }
+        };
         Ok(Arc::new(image))
     }
 }

@@ -14,6 +14,7 @@ use super::batch::{
     Batch, Buffers, PlannedBatch, assemble, rectangular_batches, shuffled_batches, shuffled_rectangular,
 };
 use super::cache::{ImageCache, ImageError};
+use super::classify::ClassifyAugment;
 use super::prefetch::Prefetch;
 use super::raster::Rgb8;
 use super::resize::resize_bilinear;
@@ -39,6 +40,8 @@ pub struct LoaderConfig {
     pub prefetch: usize,
     /// How samples are varied.
     pub augment: AugmentConfig,
+    /// How a classifier's samples are varied; then `augment` is idle, and the cache keeps images for crops.
+    pub classify: Option<ClassifyAugment>,
     /// The last so many epochs run without mosaic, mix-up and cut-mix; a run shorter than that never closes.
     pub close_mosaic: u32,
     /// Epochs in all; the loader ends after the last.
@@ -49,6 +52,8 @@ pub struct LoaderConfig {
     pub rect: bool,
     /// Batch sizes vary by +- this fraction of `imgsz`; 0 to below 1.
     pub multi_scale: f64,
+    /// Batches that name their items and hold no images: for training on kept features.
+    pub blank: bool,
     /// Whether to give the images as floats too; bytes are always given.
     pub floats: bool,
     /// This process's number out of `world`, from 0.
@@ -67,11 +72,13 @@ impl Default for LoaderConfig {
             workers: 8,
             prefetch: 2,
             augment: AugmentConfig::default(),
+            classify: None,
             close_mosaic: 10,
             epochs: 100,
             single_cls: false,
             rect: false,
             multi_scale: 0.0,
+            blank: false,
             floats: true,
             rank: 0,
             world: 1,
@@ -355,6 +362,10 @@ pub(crate) fn draw(
     stop: &AtomicBool,
 ) -> Result<Batch, LoaderError> {
     let (config, cache) = (&order.config, &order.cache);
+    if config.blank {
+        let (n, items) = (drawn.items.len(), drawn.items.clone());
+        return Ok(Batch { n, h: drawn.height, w: drawn.width, items, ..Batch::default() });
+    }
     let augment = config.augment_at(at.epoch);
     let native = (drawn.width, drawn.height);
     let plan = order.size_of(at, drawn);
@@ -362,6 +373,13 @@ pub(crate) fn draw(
     let render = |item: usize, out: &mut [u8]| -> Result<Vec<Label>, ImageError> {
         if stop.load(Ordering::Relaxed) {
             return Ok(Vec::new());
+        }
+        if let Some(augment) = &config.classify {
+            let image = cache.get(item)?;
+            let size = (image.width, image.height);
+            let sample = augment.draw(config.seed, at.epoch, item, size, plan.width);
+            out.copy_from_slice(&sample.render(&image, plan.width).data);
+            return Ok(cache.items()[item].labels.clone());
         }
         let params = SampleParams::draw(&augment, config.seed, at.epoch, item, items, config.imgsz as usize);
         let mut labels = if (plan.width, plan.height) == native {

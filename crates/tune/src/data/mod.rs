@@ -4,6 +4,7 @@ pub mod audit;
 pub mod augment;
 pub mod batch;
 pub mod cache;
+pub mod classify;
 pub mod dataset;
 pub mod disk_cache;
 pub mod index;

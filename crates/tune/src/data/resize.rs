@@ -4,6 +4,9 @@
 //! Weights are multiples of 1/2048. No low-pass filter precedes a reduction: the pretrained networks were trained
 //! on images that were resized so.
 
+use fast_image_resize::images::{Image, ImageRef};
+use fast_image_resize::{FilterType, PixelType, ResizeAlg, ResizeOptions, Resizer};
+
 use super::raster::Rgb8;
 
 const WEIGHT_BITS: u32 = 11;
@@ -82,6 +85,26 @@ fn stretch(row: &[u8], columns: &[Tap], line: &mut [i32]) {
                 i32::from(left[channel]) * tap.weights[0] + i32::from(right[channel]) * tap.weights[1];
         }
     }
+}
+
+/// A part `(left, top, width, height)` of the image, in pixels and within it, at `size` pixels: bilinear where it is
+/// enlarged, and where it is made smaller each new pixel the weighted mean of all that it covers, as Pillow resizes.
+pub fn resize_averaging(
+    source: &Rgb8,
+    (left, top, width, height): (f64, f64, f64, f64),
+    size: (usize, usize),
+) -> Rgb8 {
+    let rgb = PixelType::U8x3;
+    let from = ImageRef::new(source.width as u32, source.height as u32, &source.data, rgb)
+        .expect("an Rgb8 holds width * height * 3 bytes");
+    let mut out = Image::new(size.0 as u32, size.1 as u32, rgb);
+    let options = ResizeOptions::new()
+        .resize_alg(ResizeAlg::Convolution(FilterType::Bilinear))
+        .crop(left, top, width, height);
+    Resizer::new()
+        .resize(&from, &mut out, &options)
+        .expect("both are RGB, and the part lies within the image");
+    Rgb8 { width: size.0, height: size.1, data: out.into_vec() }
 }
 
 /// The size at which images are loaded for a network of `imgsz` pixels: the long side becomes `imgsz`, the short side

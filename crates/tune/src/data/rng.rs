@@ -36,6 +36,14 @@ pub enum Purpose {
     Init = 13,
     /// The drawn batches of a benchmark.
     Benchmark = 14,
+    /// The part of an image that a classifier sees.
+    Crop = 40,
+    /// Which operations of RandAugment run, and which way.
+    RandAugment = 41,
+    /// The rectangle that is erased.
+    Erase = 42,
+    /// The samples that a bootstrap interval draws.
+    Bootstrap = 43,
 }
 
 /// One stream of random numbers.

@@ -8,6 +8,7 @@ use crate::boxes::{Label, Xyxy};
 
 use super::batch::{Batch, PlannedBatch, assemble, rectangular_batches};
 use super::cache::{ImageCache, ImageError};
+use super::classify::centre_square;
 use super::letterbox::Letterbox;
 use super::loader::{LoaderError, MAX_IMGSZ, Pool, give_back, take, thread_pool};
 use super::prefetch::Prefetch;
@@ -30,6 +31,9 @@ pub struct ValConfig {
     pub rect: bool,
     /// Gives every label class 0.
     pub single_cls: bool,
+    /// The middle square of each image in place of the letterboxed whole: how classifiers see. The cache must keep images
+    /// by their short side.
+    pub centre: bool,
     /// Whether to give the images as floats too; bytes are always given.
     pub floats: bool,
 }
@@ -43,6 +47,7 @@ impl Default for ValConfig {
             workers: 8,
             rect: true,
             single_cls: false,
+            centre: false,
             floats: true,
         }
     }
@@ -178,6 +183,10 @@ fn make(
             return Ok(Vec::new());
         }
         let image = cache.get(item)?;
+        if config.centre {
+            centre_square(&image, plan.width, out);
+            return Ok(cache.items()[item].labels.clone());
+        }
         let fit = fit(item);
         fit.draw(&image, out);
         let place = |label: &Label| {

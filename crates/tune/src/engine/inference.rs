@@ -99,6 +99,11 @@ impl Inference {
         &self.model
     }
 
+    /// The parameters.
+    pub fn params(&self) -> &Params {
+        &self.params
+    }
+
     /// Takes other parameters of the same model; the plans are kept.
     pub fn set_params(&mut self, params: &Params) {
         self.params.clone_from(params);
@@ -125,6 +130,14 @@ impl Inference {
                 Passes::Gpu(Box::new(GpuPasses { graph: None, executor, prepared: false, done: 0, outputs }))
             }
         })
+    }
+
+    /// Runs a batch of a classifier (see [`Inference::run`]) and gives the logits, `[n, classes]`.
+    ///
+    /// # Errors
+    /// A size below 32 pixels.
+    pub fn logits(&mut self, size: [usize; 3], images: &[f32]) -> Result<&[f32], ModelError> {
+        Ok(self.run(size, images)?.outputs[0])
     }
 
     /// Runs a batch: `images` are `[n, h, w, channels]`, RGB, 0 to 1.
@@ -156,15 +169,20 @@ impl Inference {
             self.stale = false;
         }
         let run = self.runs.last_mut().expect("just pushed");
-        let count = run.levels.len();
+        // A classifier has no levels, and one output.
+        let count = run.levels.len().max(1);
+        let architecture = &self.model.architecture;
+        let (normalise, channels) = (architecture.normalise(), architecture.image_channels);
         let outputs = match &mut run.passes {
             Passes::Cpu(executor) => {
-                executor.input_mut(0).copy_from_slice(images);
+                normalise.apply(images, channels, executor.input_mut(0));
                 executor.forward();
                 (0..count).map(|i| executor.output(i)).collect()
             }
             Passes::Gpu(passes) => {
-                passes.run(self.on_device.as_ref().expect("brought above"), images)?;
+                let mut normalised = vec![0.0; images.len()];
+                normalise.apply(images, channels, &mut normalised);
+                passes.run(self.on_device.as_ref().expect("brought above"), &normalised)?;
                 passes.outputs.iter().map(Vec::as_slice).collect()
             }
         };

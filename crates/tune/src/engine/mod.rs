@@ -1,11 +1,13 @@
 //! Networks on the compute engine: plans made once for each input shape, kept, and run.
 
+mod features;
 mod inference;
 mod place;
 mod training;
 
 use std::sync::Arc;
 
+pub use features::{Features, FeaturesError, HeadNetwork};
 pub use inference::{Inference, Maps};
 pub use place::{Place, PlaceError, Wanted};
 pub use training::{StepError, TrainStep};

@@ -6,9 +6,10 @@ use std::sync::atomic::AtomicBool;
 use onsa_compute::cpu::Memory;
 use onsa_compute::{Executor, Mode, Params, Plan, Trainable};
 
-use crate::data::batch::Batch;
-use crate::models::{Model, ModelError};
-use crate::train::loss::{DetectLoss, LossConfig, LossError, LossItems};
+use super::features::{Features, FeaturesError, cut};
+use crate::data::batch::{Batch, Target};
+use crate::models::{Model, ModelError, Task};
+use crate::train::loss::{CrossEntropy, DetectLoss, LossConfig, LossError, LossItems};
 
 /// Sizes of batch whose plans are kept: each has an arena of its own. A set has at most two (the last batch of an epoch may
 /// be smaller); with batches of many shapes a plan is made anew when its turn comes, which costs less than the memory.
@@ -19,9 +20,32 @@ pub struct TrainStep {
     model: Model,
     trainable: Trainable,
     pool: Arc<rayon::ThreadPool>,
-    loss: DetectLoss,
+    loss: Loss,
+    /// Where the frozen part has been run once for all items: then the trained part alone runs.
+    features: Option<Features>,
     /// Most recently used last: it has the arena, which all share.
     runs: Vec<SizedRun>,
+}
+
+/// The loss of the model's task.
+enum Loss {
+    Detect(DetectLoss),
+    Classify(CrossEntropy),
+}
+
+impl Loss {
+    fn compute(
+        &mut self,
+        outputs: &[&[f32]],
+        levels: &[(usize, usize)],
+        (n, targets): (usize, &[Target]),
+        gradients: &mut [&mut [f32]],
+    ) -> Result<LossItems, LossError> {
+        match self {
+            Loss::Detect(loss) => loss.compute(outputs, levels, n, targets, gradients),
+            Loss::Classify(loss) => loss.compute(outputs[0], n, targets, Some(&mut *gradients[0])),
+        }
+    }
 }
 
 /// The passes of one size of batch.
@@ -41,6 +65,9 @@ pub enum StepError {
     /// It was asked to stop.
     #[error("the step was stopped")]
     Stopped,
+    /// The kept features do not fit.
+    #[error(transparent)]
+    Features(#[from] FeaturesError),
     /// The loss is not a number, or the batch is malformed.
     #[error(transparent)]
     Loss(#[from] LossError),
@@ -54,11 +81,21 @@ impl TrainStep {
         loss: LossConfig,
         pool: Arc<rayon::ThreadPool>,
     ) -> TrainStep {
-        TrainStep { model: model.clone(), trainable, pool, loss: DetectLoss::new(loss), runs: Vec::new() }
+        let loss = match model.task() {
+            Task::Detect => Loss::Detect(DetectLoss::new(loss)),
+            Task::Classify => Loss::Classify(CrossEntropy::new(loss.class_weights)),
+        };
+        TrainStep { model: model.clone(), trainable, pool, loss, features: None, runs: Vec::new() }
     }
 
-    /// Forward, loss and backward. `grads` (in the layout of the parameters) receives the gradient of the loss times the
-    /// number of images; the running statistics in `params` move on. On an error neither changes meaningfully: grads are
+    /// Trains on these features of the training items from now on: batches need name their items alone.
+    pub fn keep_features(&mut self, features: Features) {
+        self.features = Some(features);
+        self.runs.clear();
+    }
+
+    /// Forward, loss and backward. `grads` (in the layout of the parameters) receives the gradient of the loss, of a
+    /// detector's times the number of images; the running statistics in `params` move on. On an error neither changes meaningfully: grads are
     /// undefined, the running statistics untouched.
     ///
     /// # Errors
@@ -93,7 +130,11 @@ impl TrainStep {
                 if self.runs.len() == KEPT {
                     self.runs.remove(0);
                 }
-                let plan = Plan::new(&model.graph, Mode::Training, &self.trainable);
+                let graph = match &self.features {
+                    None => model.graph.clone(),
+                    Some(_) => cut(&model.graph, &self.trainable)?.head,
+                };
+                let plan = Plan::new(&graph, Mode::Training, &self.trainable);
                 let levels = model.levels.iter().map(|l| (l.height, l.width)).collect();
                 let executor = Executor::without_memory(Arc::new(plan), Arc::clone(&self.pool));
                 SizedRun { size, levels, executor }
@@ -103,14 +144,27 @@ impl TrainStep {
         self.runs.push(run);
         let SizedRun { levels, executor, .. } = self.runs.last_mut().expect("just pushed");
         executor.prepare(params);
-        executor.input_mut(0).copy_from_slice(&batch.images);
+        let kept;
+        let targets = match &self.features {
+            None => {
+                let architecture = &self.model.architecture;
+                let channels = architecture.image_channels;
+                architecture.normalise().apply(&batch.images, channels, executor.input_mut(0));
+                &batch.targets
+            }
+            Some(features) => {
+                features.gather(&batch.items, executor);
+                kept = features.targets(&batch.items);
+                &kept
+            }
+        };
         if !executor.forward_until(stop) {
             return Err(StepError::Stopped);
         }
         let items = {
             let (outputs, mut gradients) = executor.outputs_and_grads();
             let loss = &mut self.loss;
-            self.pool.install(|| loss.compute(&outputs, levels, batch.n, &batch.targets, &mut gradients))?
+            self.pool.install(|| loss.compute(&outputs, levels, (batch.n, targets), &mut gradients))?
         };
         if !executor.backward_until(grads, stop) {
             return Err(StepError::Stopped);
@@ -122,6 +176,11 @@ impl TrainStep {
     /// The threads that compute.
     pub fn pool(&self) -> &Arc<rayon::ThreadPool> {
         &self.pool
+    }
+
+    /// The model's task.
+    pub fn task(&self) -> Task {
+        self.model.task()
     }
 
     /// Bytes of the largest arena made so far.

@@ -4,6 +4,7 @@
 //! [`average_precision`] and [`confusion`]) -> [`DetectMetrics`] -> [`plots`], [`draw`], [`report`].
 
 pub mod average_precision;
+pub mod classify;
 pub mod confusion;
 pub mod decode;
 pub mod draw;
@@ -18,6 +19,7 @@ pub mod nms;
 pub mod plots;
 pub mod report;
 pub mod suspects;
+mod task;
 pub mod validate;
 
 pub use confusion::Confusion;
@@ -26,3 +28,4 @@ pub use error::EvaluateError;
 pub use evaluator::{Evaluator, ImageScore, Truth};
 pub use metrics::{ClassMetrics, Curves, DetectMetrics};
 pub use nms::{Postprocess, detections, nms};
+pub use task::{Metrics, Validated};

@@ -60,6 +60,8 @@ pub enum Kind {
     Upsample2,
     Attention(Attention),
     GlobalAvgPool,
+    /// The first input times the second, a factor an image and channel.
+    Gate,
 }
 
 /// A convolution with its norm folded in.
@@ -165,6 +167,7 @@ impl Network {
                 Op::Upsample2 => Kind::Upsample2,
                 Op::Attention(attention) => Kind::Attention(*attention),
                 Op::GlobalAvgPool => Kind::GlobalAvgPool,
+                Op::Gate => Kind::Gate,
             };
             out.nodes.push(Node { name, kind, inputs, output });
         }

@@ -1,12 +1,13 @@
 //! From a description of a network to its graph.
 
-use onsa_compute::graph::{Graph, Params, Role};
+use onsa_compute::graph::{Graph, Params, Role, Value};
 
 use super::blocks::{BOX_BINS, ClassBranch, Head, area_heads, detect, psa_heads};
 use super::error::ModelError;
-use super::registry::Family;
+use super::normalise::Normalise;
+use super::registry::{Family, Task};
 use super::scaling::{Scale, Scaling};
-use super::{yolo11, yolo12, yolov8};
+use super::{efficientnet_lite, mobilenet_v3, resnet, yolo11, yolo12, yolov8};
 
 /// Steps, in pixels, between the positions of the three levels.
 pub const STRIDES: [usize; 3] = [8, 16, 32];
@@ -16,6 +17,8 @@ pub const STRIDES: [usize; 3] = [8, 16, 32];
 pub struct Architecture {
     /// Line of models.
     pub family: Family,
+    /// What it predicts. A YOLO backbone serves both tasks; the other families classify.
+    pub task: Task,
     /// The published scale, where it is one.
     pub scale: Option<Scale>,
     /// Multiples of depth and width.
@@ -42,6 +45,25 @@ impl Architecture {
         architecture
     }
 
+    /// A published classification network.
+    pub fn published_classifier(family: Family, scale: Scale, classes: usize) -> Architecture {
+        let scaling = family.classifier_scaling(scale);
+        let classifier = Architecture::custom_classifier(family, scaling, Some(scale), classes);
+        Architecture { scale: Some(scale), ..classifier }
+    }
+
+    /// A classification network of other multiples; see [`Architecture::custom`].
+    pub fn custom_classifier(
+        family: Family,
+        scaling: Scaling,
+        behaves_as: Option<Scale>,
+        classes: usize,
+    ) -> Architecture {
+        let all_c3k = family == Family::Yolo11 && behaves_as.unwrap_or(Scale::N) >= Scale::M;
+        let detector = Architecture::custom(family, scaling, behaves_as, classes);
+        Architecture { task: Task::Classify, all_c3k, ..detector }
+    }
+
     /// A network of other multiples. Some blocks differ by scale, not by multiples: `behaves_as` says which they are
     /// (None: as in scale n).
     pub fn custom(
@@ -53,6 +75,7 @@ impl Architecture {
         let scale = behaves_as.unwrap_or(Scale::N);
         Architecture {
             family,
+            task: Task::Detect,
             scale: None,
             scaling,
             all_c3k: family != Family::Yolov8 && scale >= Scale::M,
@@ -63,21 +86,73 @@ impl Architecture {
         }
     }
 
-    /// `yolo11n`, or for other multiples `yolo11 (depth 0.5, width 0.125)`.
+    /// `yolo11n`, `resnet18`, or for other multiples `yolo11 (depth 0.5, width 0.125)`.
     pub fn name(&self) -> String {
-        let family = self.family.name();
+        let Scaling { depth, width, .. } = self.scaling;
         match self.scale {
-            Some(scale) => format!("{family}{scale}"),
-            None => format!("{family} (depth {}, width {})", self.scaling.depth, self.scaling.width),
+            Some(scale) => self.family.model_name(scale, self.task),
+            None => format!("{} (depth {depth}, width {width})", self.family.name()),
         }
     }
 
-    /// Index of the head among the top-level modules; so there are one more modules than this.
+    /// Index of the head among a YOLO network's top-level modules.
     pub fn head_index(&self) -> usize {
+        match (self.family, self.task) {
+            (Family::Yolov8, Task::Detect) => yolov8::HEAD,
+            (Family::Yolov8, Task::Classify) => yolov8::CLASSIFY_HEAD,
+            (Family::Yolo11, Task::Detect) => yolo11::HEAD,
+            (Family::Yolo11, Task::Classify) => yolo11::CLASSIFY_HEAD,
+            (Family::Yolo12, _) => yolo12::HEAD,
+            _ => self.modules().len() - 1,
+        }
+    }
+
+    /// The top-level modules from the image to the head, which is the last: each as the dotted prefixes of its
+    /// parameters' names.
+    pub fn modules(&self) -> Vec<Vec<String>> {
         match self.family {
-            Family::Yolov8 => yolov8::HEAD,
-            Family::Yolo11 => yolo11::HEAD,
-            Family::Yolo12 => yolo12::HEAD,
+            Family::Yolov8 | Family::Yolo11 | Family::Yolo12 => {
+                (0..=self.head_index()).map(|i| vec![format!("model.{i}.")]).collect()
+            }
+            Family::EfficientNetLite => efficientnet_lite::modules(&self.scaling),
+            Family::ResNet18 | Family::ResNet34 | Family::ResNet50 => resnet::modules(),
+            Family::MobileNetV3Small => mobilenet_v3::modules(mobilenet_v3::Size::Small),
+            Family::MobileNetV3Large => mobilenet_v3::modules(mobilenet_v3::Size::Large),
+        }
+    }
+
+    /// Name of the first convolution's weight, whose inputs are the image's channels.
+    pub fn first_weight(&self) -> &'static str {
+        match self.family {
+            Family::Yolov8 | Family::Yolo11 | Family::Yolo12 => "model.0.conv.weight",
+            Family::EfficientNetLite => "_conv_stem.weight",
+            Family::ResNet18 | Family::ResNet34 | Family::ResNet50 => "conv1.weight",
+            Family::MobileNetV3Small | Family::MobileNetV3Large => "features.0.0.weight",
+        }
+    }
+
+    /// Names (without `.weight` and `.bias`) of the layers that give the class logits: one a level of a detector.
+    pub fn class_layers(&self) -> Vec<String> {
+        let head = self.head_index();
+        match (self.task, self.family) {
+            (Task::Detect, _) => (0..STRIDES.len()).map(|l| format!("model.{head}.cv3.{l}.2")).collect(),
+            (_, Family::Yolov8 | Family::Yolo11 | Family::Yolo12) => vec![format!("model.{head}.linear")],
+            (_, Family::EfficientNetLite) => vec!["_fc".to_owned()],
+            (_, Family::ResNet18 | Family::ResNet34 | Family::ResNet50) => vec!["fc".to_owned()],
+            (_, Family::MobileNetV3Small | Family::MobileNetV3Large) => vec!["classifier.3".to_owned()],
+        }
+    }
+
+    /// How pixel values enter the network.
+    pub fn normalise(&self) -> Normalise {
+        match self.family {
+            Family::Yolov8 | Family::Yolo11 | Family::Yolo12 => Normalise::NONE,
+            Family::EfficientNetLite => Normalise::LITE,
+            Family::ResNet18
+            | Family::ResNet34
+            | Family::ResNet50
+            | Family::MobileNetV3Small
+            | Family::MobileNetV3Large => Normalise::IMAGENET,
         }
     }
 
@@ -89,8 +164,10 @@ impl Architecture {
 
     /// Says what is wrong with the numbers, if anything is.
     fn check(&self, [n, h, w]: [usize; 3]) -> Result<(), ModelError> {
+        // A detector's maps must meet where they are enlarged; a classifier takes the mean over whatever is left.
         let largest = STRIDES[2];
-        if h == 0 || w == 0 || !h.is_multiple_of(largest) || !w.is_multiple_of(largest) {
+        let whole = |side: usize| self.task == Task::Classify || side.is_multiple_of(largest);
+        if h < largest || w < largest || !whole(h) || !whole(w) {
             return Err(ModelError::ImageSize { height: h, width: w, stride: largest });
         }
         let refuse = |reason: String| Err(ModelError::Architecture(reason));
@@ -109,10 +186,16 @@ impl Architecture {
                 "depth {depth}, width {width} and {max_channels} channels make no network: depth and width lie between 0 and 16, the channels between 8 and 65536"
             ));
         }
+        if self.task == Task::Detect && !Family::DETECTORS.contains(&self.family) {
+            return refuse(format!("{} classifies images; it does not detect", self.family.name()));
+        }
+        if self.task == Task::Classify && self.family == Family::Yolo12 {
+            return refuse("yolo12 has no classification head here; use yolov8 or yolo11".into());
+        }
         let attending: &[usize] = match self.family {
-            Family::Yolov8 => &[],
             Family::Yolo11 => &[1024],
             Family::Yolo12 => &[512, 1024],
+            _ => &[],
         };
         for &listed in attending {
             let channels = self.scaling.channels(listed);
@@ -148,11 +231,12 @@ pub struct Level {
 pub struct Model {
     /// What it was built from.
     pub architecture: Architecture,
-    /// One input, `images` (`[n, h, w, channels]`, RGB, 0 to 1); one output a level.
+    /// One input, `images` (`[n, h, w, channels]`, RGB, 0 to 1, then through [`Architecture::normalise`]). A detector has
+    /// one output a level, a classifier one, `logits` (`[n, 1, 1, classes]`).
     pub graph: Graph,
     /// The input's shape.
     pub input: [usize; 4],
-    /// The head's levels, finest first.
+    /// The head's levels, finest first; none in a classifier.
     pub levels: Vec<Level>,
     /// Bins of each box side's distance distribution.
     pub box_bins: usize,
@@ -162,13 +246,28 @@ impl Model {
     /// Builds the network for batches of `[n, h, w]` images.
     ///
     /// # Errors
-    /// An image size that is no multiple of 32; numbers that make no network.
+    /// A detector's image size that is no multiple of 32, a classifier's below 32; numbers that make no network.
     pub fn build(architecture: &Architecture, [n, h, w]: [usize; 3]) -> Result<Model, ModelError> {
         architecture.check([n, h, w])?;
         let a = architecture;
         let mut graph = Graph::new();
         let input = [n, h, w, a.image_channels];
         let image = graph.input("images", input);
+        if a.task == Task::Classify {
+            let logits = classifier(a, &mut graph, image);
+            if matches!(a.family, Family::Yolov8 | Family::Yolo11) {
+                // The published classifiers have PyTorch's constants, not the detectors'.
+                graph.set_norm_constants(1e-5, 0.1);
+            }
+            graph.output("logits", logits);
+            return Ok(Model {
+                architecture: a.clone(),
+                graph,
+                input,
+                levels: Vec::new(),
+                box_bins: BOX_BINS,
+            });
+        }
         let (features, branch) = match a.family {
             Family::Yolov8 => (yolov8::features(&mut graph, image, &a.scaling), ClassBranch::Dense),
             Family::Yolo11 => {
@@ -178,6 +277,7 @@ impl Model {
                 yolo12::features(&mut graph, image, &a.scaling, a.all_c3k, a.residual),
                 ClassBranch::Separable,
             ),
+            _ => unreachable!("checked: the other families do not detect"),
         };
         let head = Head {
             name: format!("model.{}", a.head_index()),
@@ -209,6 +309,11 @@ impl Model {
         format!("model.{}", self.architecture.head_index())
     }
 
+    /// What the network predicts.
+    pub fn task(&self) -> Task {
+        self.architecture.task
+    }
+
     /// Names (without `.weight` and `.bias`) of the last convolution of a level's box branch and of its class branch.
     pub fn logit_names(&self, level: usize) -> (String, String) {
         let head = self.head_name();
@@ -236,6 +341,29 @@ impl Model {
     }
 }
 
+/// The classification networks: from the image to the logits.
+fn classifier(a: &Architecture, g: &mut Graph, image: Value) -> Value {
+    use resnet::Block;
+    let (scaling, classes) = (&a.scaling, a.classes);
+    match a.family {
+        Family::Yolov8 => yolov8::classifier(g, image, scaling, classes),
+        Family::Yolo11 => yolo11::classifier(g, image, scaling, a.all_c3k, classes),
+        Family::Yolo12 => unreachable!("checked: it has no classification head"),
+        Family::EfficientNetLite => efficientnet_lite::classifier(g, image, scaling, classes),
+        Family::ResNet18 => resnet::classifier(g, image, Block::Basic, resnet::BLOCKS_18, scaling, classes),
+        Family::ResNet34 => resnet::classifier(g, image, Block::Basic, resnet::BLOCKS_34, scaling, classes),
+        Family::ResNet50 => {
+            resnet::classifier(g, image, Block::Bottleneck, resnet::BLOCKS_34, scaling, classes)
+        }
+        Family::MobileNetV3Small => {
+            mobilenet_v3::classifier(g, image, mobilenet_v3::Size::Small, scaling, classes)
+        }
+        Family::MobileNetV3Large => {
+            mobilenet_v3::classifier(g, image, mobilenet_v3::Size::Large, scaling, classes)
+        }
+    }
+}
+
 fn norm_names(graph: &Graph) -> Vec<String> {
     let scales = graph.params().iter().filter(|p| p.role == Role::NormScale);
     scales.map(|p| p.name.strip_suffix(".weight").unwrap_or(&p.name).to_owned()).collect()
@@ -247,7 +375,7 @@ mod tests {
 
     #[test]
     fn levels_are_the_image_divided_by_the_strides() {
-        for family in Family::ALL {
+        for family in Family::DETECTORS {
             let model = Model::build(&Architecture::published(family, Scale::N, 7), [2, 96, 160]).unwrap();
             let sizes: Vec<_> = model.levels.iter().map(|l| (l.stride, l.height, l.width)).collect();
             assert_eq!(sizes, [(8, 12, 20), (16, 6, 10), (32, 3, 5)], "{family:?}");

@@ -6,7 +6,7 @@ use std::fmt;
 #[derive(Debug, thiserror::Error)]
 pub enum ModelError {
     /// No model of that name.
-    #[error("there is no model named `{name}`{}; registered are yolov8, yolo11 and yolo12, each with n, s, m, l or x", hint(.nearest))]
+    #[error("there is no model named `{name}`{}; registered are yolov8, yolo11 and yolo12, each with n, s, m, l or x; for classification yolov8 and yolo11 with -cls, efficientnet_lite0 to 4, resnet18, 34 and 50, mobilenet_v3_small and _large", hint(.nearest))]
     UnknownModel {
         /// As typed.
         name: String,

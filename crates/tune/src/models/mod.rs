@@ -5,13 +5,17 @@
 
 pub mod architecture;
 pub mod blocks;
+pub mod efficientnet_lite;
 pub mod error;
 pub mod freeze;
 pub mod identify;
 pub mod init;
+pub mod mobilenet_v3;
 pub mod norm;
+pub mod normalise;
 pub mod open;
 pub mod registry;
+pub mod resnet;
 pub mod scaling;
 pub mod transfer;
 pub mod weights;
@@ -23,6 +27,7 @@ pub use architecture::{Architecture, Level, Model, STRIDES};
 pub use error::{Mismatch, Misshapen, ModelError};
 pub use freeze::{Freeze, Trainable};
 pub use init::init_fresh;
+pub use normalise::Normalise;
 pub use registry::{Family, ModelSpec, Preprocessing, Published, Task};
 pub use scaling::{Scale, Scaling};
 pub use transfer::{ClassMap, HeadTransfer};

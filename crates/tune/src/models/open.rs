@@ -6,7 +6,7 @@ use onsa_compute::Params;
 use onsa_intake::checkpoint::{self, Checkpoint, CheckpointError};
 
 use super::{
-    Architecture, ClassMap, HeadTransfer, Model, ModelError, ModelSpec, TensorInfo, WeightSource,
+    Architecture, ClassMap, HeadTransfer, Model, ModelError, ModelSpec, Task, TensorInfo, WeightSource,
     identify::identify, init_fresh, load, registry,
 };
 
@@ -22,6 +22,27 @@ pub enum Source {
     },
     /// A registered architecture without weights.
     Name(ModelSpec),
+}
+
+impl Source {
+    /// What the model predicts; `None` where the file's contents fit no model of the zoo.
+    pub fn task(&self) -> Option<Task> {
+        match self {
+            Source::Name(spec) => Some(spec.task),
+            Source::File { checkpoint, .. } => {
+                let architecture = identify(checkpoint.meta.yaml.as_ref(), &checkpoint.tensors());
+                architecture.ok().map(|architecture| architecture.task)
+            }
+        }
+    }
+
+    /// The side of the input that the model was made for, in pixels, where that is known.
+    pub fn imgsz(&self) -> Option<u32> {
+        match self {
+            Source::Name(spec) => Some(spec.preprocessing.image_size as u32),
+            Source::File { checkpoint, .. } => checkpoint.meta.imgsz.map(|[height, _]| height),
+        }
+    }
 }
 
 /// A model that cannot be opened.
@@ -110,7 +131,7 @@ pub fn find(model: &str, folders: &[PathBuf], weights: bool) -> Result<Source, O
     }
     let mut looked = Vec::new();
     for folder in folders {
-        for name in [spec.name.clone(), spec.name.replacen("yolo", "yolov", 1)] {
+        for name in spec.file_stems() {
             for extension in EXTENSIONS {
                 let path = folder.join(format!("{name}.{extension}"));
                 if path.is_file() {
@@ -184,7 +205,8 @@ pub fn open(
     let size = [1, imgsz[0], imgsz[1]];
     match source {
         Source::Name(spec) => {
-            let names = names.map_or_else(|| numbered(80), <[String]>::to_vec);
+            let published = if spec.task == Task::Detect { 80 } else { 1000 };
+            let names = names.map_or_else(|| numbered(published), <[String]>::to_vec);
             let model = Model::build(&spec.architecture(names.len()), size)?;
             let params = init_fresh(&model, seed);
             let transfer = HeadTransfer { kept: Vec::new(), fresh: names.clone() };
@@ -212,7 +234,11 @@ pub fn open(
             }
             let params = load(&model, checkpoint.as_ref(), &map, seed).map_err(in_file)?;
             let licence = checkpoint.meta.licence.clone().unwrap_or_else(|| {
-                ModelSpec::new(architecture.family, super::Scale::N).weights_licence.to_owned()
+                let spec = match architecture.task {
+                    Task::Detect => ModelSpec::detector(architecture.family, super::Scale::N),
+                    Task::Classify => ModelSpec::classifier(architecture.family, super::Scale::N),
+                };
+                spec.weights_licence.to_owned()
             });
             let weights = Provenance {
                 path: path.clone(),

@@ -11,11 +11,16 @@ use fast_image_resize::images::ImageRef;
 use fast_image_resize::{FilterType, PixelType, ResizeAlg, ResizeOptions, Resizer};
 
 use crate::boxes::Detection;
+use crate::data::cache::Sizing;
+use crate::data::classify::centre_square;
 use crate::data::letterbox::Letterbox;
 use crate::data::raster::Rgb8;
+use crate::data::resize::resize_averaging;
 use crate::engine::Inference;
+use crate::evaluate::classify::top_classes;
 use crate::evaluate::{EvaluateError, Postprocess, detections};
 use crate::models::ModelError;
+use crate::train::loss::log_softmax;
 use crate::train::start::decoder;
 
 /// The model's largest stride.
@@ -131,6 +136,37 @@ fn average(image: &Rgb8, (width, height): (usize, usize)) -> Rgb8 {
     let options = ResizeOptions::new().resize_alg(ResizeAlg::Convolution(FilterType::Bilinear));
     Resizer::new().resize(&source, &mut small, &options).expect("both images are RGB with pixels");
     Rgb8 { width, height, data: small.into_vec() }
+}
+
+/// What a classifier takes one image for.
+#[derive(Clone, Debug, PartialEq)]
+pub struct Guessed {
+    /// The file.
+    pub path: PathBuf,
+    /// The likeliest classes (five, or all where there are fewer) and their probabilities, the likeliest first.
+    pub top5: Vec<(u32, f64)>,
+}
+
+/// Runs a classifier on the middle square of one image file, brought to `imgsz` pixels a side.
+///
+/// # Errors
+/// See [`PredictError`].
+pub fn classify(network: &mut Inference, path: &Path, imgsz: u32) -> Result<Guessed, PredictError> {
+    let image = decoder()(path).map_err(|source| PredictError::Image { path: path.to_owned(), source })?;
+    let (width, height) = Sizing::Short.size(image.width as u32, image.height as u32, imgsz);
+    let whole = (0.0, 0.0, image.width as f64, image.height as f64);
+    let small = resize_averaging(&image, whole, (width as usize, height as usize));
+    let side = imgsz as usize;
+    let mut square = vec![0; side * side * 3];
+    centre_square(&small, side, &mut square);
+    let input: Vec<f32> = square.iter().map(|&v| f32::from(v) / 255.0).collect();
+    let logits = network.logits([1, side, side], &input)?;
+    if logits.iter().any(|v| !v.is_finite()) {
+        return Err(EvaluateError::NonFiniteOutput { image: 0, anchor: 0 }.into());
+    }
+    let scores: Vec<f64> = log_softmax(logits).into_iter().map(f64::exp).collect();
+    let top5 = top_classes(&scores, 5).into_iter().map(|class| (class as u32, scores[class])).collect();
+    Ok(Guessed { path: path.to_owned(), top5 })
 }
 
 /// Runs the network on one image file.

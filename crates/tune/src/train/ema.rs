@@ -42,7 +42,8 @@ impl Ema {
         DECAY * (1.0 - (-(n as f64) / RISE).exp())
     }
 
-    /// Takes in the arena after an optimiser step: v = d v + (1 - d) p.
+    /// Takes in the arena after an optimiser step: v = d v + (1 - d) p. The average of equal values is that value, to the
+    /// last bit: what is frozen stays as it was.
     ///
     /// # Panics
     /// If `params` has another length than the average.
@@ -53,7 +54,8 @@ impl Ema {
         let (keep, take) = (decay as f32, (1.0 - decay) as f32);
         self.values.par_chunks_mut(CHUNK).zip(params.par_chunks(CHUNK)).for_each(|(values, params)| {
             for (v, &p) in values.iter_mut().zip(params) {
-                *v = *v * keep + take * p;
+                let blended = *v * keep + take * p;
+                *v = if *v == p { *v } else { blended };
             }
         });
     }
@@ -69,6 +71,14 @@ mod tests {
             assert!((Ema::decay(n) - want).abs() < 1e-8, "{n}: {}", Ema::decay(n));
         }
         assert!((Ema::decay(1_000_000) - 0.9999).abs() < 1e-12);
+    }
+
+    #[test]
+    fn equal_values_stay_as_they_are() {
+        let values: Vec<f32> = (0..5000).map(|i| (i as f32 * 0.37).sin() * 1e-3).collect();
+        let mut ema = Ema::new(&values);
+        (0..50).for_each(|_| ema.update(&values));
+        assert!(ema.values().iter().zip(&values).all(|(a, b)| a.to_bits() == b.to_bits()));
     }
 
     #[test]

@@ -26,6 +26,10 @@ pub enum TrainError {
     FaultyData { data: PathBuf, count: usize, first: Vec<String> },
     #[error("{}: there are no {split} images", data.display())]
     EmptySplit { data: PathBuf, split: &'static str },
+    #[error("{model} is a model to {task}, and this run is to do something else")]
+    OtherTask { model: String, task: &'static str },
+    #[error("{what} trains on the processor only, so far")]
+    NotOnGpu { what: &'static str },
     #[error("{}: no training image has a box", data.display())]
     NoBoxes { data: PathBuf },
     #[error("{place}: {reason}, several times in a row: training cannot go on")]
@@ -97,6 +101,8 @@ impl TrainError {
                 data.display()
             ),
             TrainError::EmptySplit { split, .. } => format!("check `{split}:` in the data.yaml"),
+            TrainError::OtherTask { task, .. } => format!("add task={task}, or choose another model"),
+            TrainError::NotOnGpu { .. } => "leave device= out, or give device=cpu".into(),
             TrainError::NoBoxes { .. } => {
                 "label files stand in labels/ beside images/, one .txt an image".into()
             }

@@ -8,24 +8,34 @@ use serde_json::json;
 use super::error::TrainError;
 use super::state::{EpochRow, StateError};
 use crate::durable::{self, WriteError};
-use crate::models::{Model, open::Provenance};
+use crate::models::{Model, Task, open::Provenance};
 
 /// results.csv, with the reference's column names.
-pub fn results_csv(rows: &[EpochRow]) -> String {
-    let mut text = String::from(
-        "epoch,time,train/box_loss,train/cls_loss,train/dfl_loss,metrics/precision(B),metrics/recall(B),\
-         metrics/mAP50(B),metrics/mAP50-95(B),val/box_loss,val/cls_loss,val/dfl_loss,lr/pg0,lr/pg1,lr/pg2\n",
-    );
+pub fn results_csv(task: Task, rows: &[EpochRow]) -> String {
+    let (header, losses, metrics) = match task {
+        Task::Detect => (
+            "epoch,time,train/box_loss,train/cls_loss,train/dfl_loss,metrics/precision(B),metrics/recall(B),\
+             metrics/mAP50(B),metrics/mAP50-95(B),val/box_loss,val/cls_loss,val/dfl_loss,lr/pg0,lr/pg1,lr/pg2\n",
+            3,
+            4,
+        ),
+        Task::Classify => (
+            "epoch,time,train/loss,metrics/accuracy_top1,metrics/accuracy_top5,val/loss,lr/pg0,lr/pg1,lr/pg2\n",
+            1,
+            2,
+        ),
+    };
+    let mut text = String::from(header);
     for row in rows {
-        let optional = |values: Option<Vec<f64>>, n: usize| match values {
+        let optional = |values: Option<&Vec<f64>>, n: usize| match values {
             Some(values) => values.iter().map(|x| format!("{x:.5}")).collect::<Vec<_>>().join(","),
             None => ",".repeat(n - 1),
         };
-        let losses = row.train.map(|x| format!("{x:.5}")).join(",");
-        let metrics = optional(row.metrics.map(|m| m.to_vec()), 4);
-        let val = optional(row.val.map(|v| v.to_vec()), 3);
+        let train = optional(Some(&row.train), losses);
+        let figures = optional(row.metrics.as_ref(), metrics);
+        let val = optional(row.val.as_ref(), losses);
         let lr = row.lr.map(|x| format!("{x:.6e}")).join(",");
-        text.push_str(&format!("{},{:.3},{losses},{metrics},{val},{lr}\n", row.epoch, row.time));
+        text.push_str(&format!("{},{:.3},{train},{figures},{val},{lr}\n", row.epoch, row.time));
     }
     text
 }
@@ -52,8 +62,8 @@ pub fn write_weights(
         yaml: Some(model.architecture.description()),
         names: Some(names.to_vec()),
         nc: Some(names.len() as u32),
-        task: Some("detect".into()),
-        stride: Some(crate::models::STRIDES.map(|s| s as f32).to_vec()),
+        task: Some(model.task().name().into()),
+        stride: (model.task() == Task::Detect).then(|| crate::models::STRIDES.map(|s| s as f32).to_vec()),
         licence: licence.map(str::to_owned),
         producer: Some(format!("onsa {}", env!("CARGO_PKG_VERSION"))),
         imgsz: Some([imgsz, imgsz]),
@@ -161,18 +171,28 @@ mod tests {
         let row = EpochRow {
             epoch: 2,
             time: 1.5,
-            train: [1.0, 2.0, 3.0],
+            train: vec![1.0, 2.0, 3.0],
             lr: [0.01, 0.01, 0.1],
             ..EpochRow::default()
         };
-        let seen =
-            EpochRow { metrics: Some([0.5, 0.25, 0.75, 1.0]), val: Some([4.0, 5.0, 6.0]), ..row.clone() };
-        let csv = results_csv(&[row, seen]);
+        let seen = EpochRow {
+            metrics: Some(vec![0.5, 0.25, 0.75, 1.0]),
+            val: Some(vec![4.0, 5.0, 6.0]),
+            ..row.clone()
+        };
+        let csv = results_csv(Task::Detect, &[row, seen]);
         let lines: Vec<&str> = csv.lines().collect();
         assert!(lines[0].starts_with("epoch,time,train/box_loss") && lines[0].ends_with("lr/pg2"));
         assert_eq!(lines[1], "2,1.500,1.00000,2.00000,3.00000,,,,,,,,1.000000e-2,1.000000e-2,1.000000e-1");
         assert!(lines[2].contains("3.00000,0.50000,0.25000,0.75000,1.00000,4.00000,5.00000,6.00000,1.0"));
         let commas = lines[0].matches(',').count();
         assert!(lines.iter().all(|line| line.matches(',').count() == commas));
+
+        let row =
+            EpochRow { epoch: 1, train: vec![2.5], metrics: Some(vec![0.5, 1.0]), ..EpochRow::default() };
+        let csv = results_csv(Task::Classify, &[row]);
+        let lines: Vec<&str> = csv.lines().collect();
+        assert!(lines[1].starts_with("1,0.000,2.50000,0.50000,1.00000,,0"), "{csv}");
+        assert_eq!(lines[0].matches(',').count(), lines[1].matches(',').count());
     }
 }

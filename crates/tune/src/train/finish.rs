@@ -1,5 +1,7 @@
 //! Plots, sample pictures and the report of a finished run.
 
+mod classify;
+
 use std::path::Path;
 use std::sync::Arc;
 
@@ -20,7 +22,8 @@ use crate::evaluate::plots::{ResultsTable, labels_plot, metric_plots, results_pl
 use crate::evaluate::report::{self, Fact, Pictures, ReportInput, ReportPicture};
 use crate::evaluate::suspects::{Suspect, suspects};
 use crate::evaluate::validate::{ImageResult, Validation, truths};
-use crate::evaluate::{DetectMetrics, EvaluateError};
+use crate::evaluate::{DetectMetrics, EvaluateError, Metrics, Validated};
+use crate::models::Task;
 
 /// Confidence from which detections are drawn.
 const DRAWN_CONFIDENCE: f32 = 0.25;
@@ -86,9 +89,9 @@ pub struct FinishInput<'a> {
     /// The epochs.
     pub rows: &'a [EpochRow],
     /// The best weights on the validation images, every image's result kept.
-    pub validation: &'a Validation,
+    pub validation: &'a Validated,
     /// The starting weights' figures.
-    pub before: Option<&'a DetectMetrics>,
+    pub before: Option<&'a Metrics>,
     /// The validation images.
     pub val_cache: &'a Arc<ImageCache>,
     /// The first training batches.
@@ -102,13 +105,28 @@ pub struct FinishInput<'a> {
 /// # Errors
 /// The disk refuses, or an image can no longer be read.
 pub fn write(input: &FinishInput<'_>) -> Result<(), TrainError> {
+    match input.validation {
+        Validated::Detect(validation) => {
+            write_detector(input, validation, input.before.and_then(Metrics::detect))
+        }
+        Validated::Classify(validation) => {
+            classify::write(input, validation, input.before.and_then(Metrics::classify))
+        }
+    }
+}
+
+fn write_detector(
+    input: &FinishInput<'_>,
+    validation: &Validation,
+    before: Option<&DetectMetrics>,
+) -> Result<(), TrainError> {
     let dir = input.run_dir;
     let names = &input.prepared.opened.names;
-    let table = ResultsTable::parse(&results_csv(input.rows))?;
+    let table = ResultsTable::parse(&results_csv(Task::Detect, input.rows))?;
     write_plot(dir, "results", &results_plot(&table))?;
     let labels = input.prepared.dataset.train.iter().flat_map(|item| item.labels.iter().copied());
     write_plot(dir, "labels", &labels_plot(names, labels))?;
-    for (name, drawing) in metric_plots(&input.validation.metrics, names) {
+    for (name, drawing) in metric_plots(&validation.metrics, names) {
         write_plot(dir, name, &drawing)?;
     }
     for (i, batch) in input.drawn.iter().enumerate() {
@@ -117,7 +135,7 @@ pub fn write(input: &FinishInput<'_>) -> Result<(), TrainError> {
         }
     }
     let single = input.recipe.single_cls;
-    for (i, results) in input.validation.images.chunks(SHEET_PICTURES).take(SHEETS).enumerate() {
+    for (i, results) in validation.images.chunks(SHEET_PICTURES).take(SHEETS).enumerate() {
         let pictures = results
             .iter()
             .map(|result| picture(&input.val_cache.items()[result.item], result, single))
@@ -143,11 +161,16 @@ pub fn write(input: &FinishInput<'_>) -> Result<(), TrainError> {
             }
         }
     }
-    write_report(input, table)
+    write_report(input, validation, before, table)
 }
 
-fn write_report(input: &FinishInput<'_>, table: ResultsTable) -> Result<(), TrainError> {
-    let results = &input.validation.images;
+fn write_report(
+    input: &FinishInput<'_>,
+    validation: &Validation,
+    before: Option<&DetectMetrics>,
+    table: ResultsTable,
+) -> Result<(), TrainError> {
+    let results = &validation.images;
     let single = input.recipe.single_cls;
     let load = |results: Vec<&ImageResult>| {
         results
@@ -162,34 +185,21 @@ fn write_report(input: &FinishInput<'_>, table: ResultsTable) -> Result<(), Trai
     worst.truncate(REPORT_PICTURES);
     let worst = load(worst)?;
     let prepared = input.prepared;
-    let (suspects, suspect_labels) = suspicious(input)?;
+    let (suspects, suspect_labels) = suspicious(input, results)?;
     let dataset = &prepared.dataset;
     let boxes = |items: &[Item]| items.iter().map(|item| item.labels.len()).sum::<usize>();
     let recipe = input.recipe;
-    let settings =
-        ["epochs", "batch", "imgsz", "optimizer", "lr0", "freeze", "seed", "mosaic", "close_mosaic"];
-    let mut facts: Vec<Fact> = recipe
-        .entries()
-        .into_iter()
-        .filter(|(name, _)| settings.contains(name))
-        .map(|(name, value)| Fact::new(name, value))
-        .collect();
-    facts.push(Fact::new("training speed", format!("{:.1} images/s", input.images_per_second)));
-    let licence = match &prepared.opened.weights {
-        Some(from) => format!(
-            "The starting weights ({}, SHA-256 {}) are under {}. What is trained from them is bound by that licence.",
-            from.path.file_name().unwrap_or_default().to_string_lossy(),
-            from.sha256,
-            from.licence
-        ),
-        None => "Trained from scratch: no starting weights put a licence on the result.".to_owned(),
-    };
+    let facts = settings(
+        input,
+        &["epochs", "batch", "imgsz", "optimizer", "lr0", "freeze", "seed", "mosaic", "close_mosaic"],
+    );
+    let licence = licence_sentence(prepared);
     let report = ReportInput {
         title: input.run_dir.file_name().unwrap_or_default().to_string_lossy().into_owned(),
         model: prepared.opened.model.architecture.name(),
         classes: prepared.opened.names.clone(),
-        before: input.before.cloned(),
-        after: input.validation.metrics.clone(),
+        before: before.cloned(),
+        after: validation.metrics.clone(),
         results: Some(table),
         notes: prepared.notes.clone(),
         settings: facts,
@@ -210,12 +220,13 @@ fn write_report(input: &FinishInput<'_>, table: ResultsTable) -> Result<(), Trai
 }
 
 /// The images whose labels the model contradicts most confidently, and how many such labels there are in all.
-fn suspicious(input: &FinishInput<'_>) -> Result<(Vec<ReportPicture>, usize), TrainError> {
+fn suspicious(
+    input: &FinishInput<'_>,
+    results: &[ImageResult],
+) -> Result<(Vec<ReportPicture>, usize), TrainError> {
     let single = input.recipe.single_cls;
     let item = |result: &ImageResult| &input.val_cache.items()[result.item];
-    let mut found: Vec<(&ImageResult, Vec<Suspect>)> = input
-        .validation
-        .images
+    let mut found: Vec<(&ImageResult, Vec<Suspect>)> = results
         .iter()
         .map(|result| (result, suspects(&result.detections, &truths(item(result), single))))
         .filter(|(_, suspects)| !suspects.is_empty())
@@ -234,6 +245,31 @@ fn suspicious(input: &FinishInput<'_>) -> Result<(Vec<ReportPicture>, usize), Tr
         })
     });
     Ok((pictures.collect::<Result<_, TrainError>>()?, all))
+}
+
+/// The named arguments of the recipe, and the speed.
+fn settings(input: &FinishInput<'_>, names: &[&str]) -> Vec<Fact> {
+    let mut facts: Vec<Fact> = input
+        .recipe
+        .entries()
+        .into_iter()
+        .filter(|(name, _)| names.contains(name))
+        .map(|(name, value)| Fact::new(name, value))
+        .collect();
+    facts.push(Fact::new("training speed", format!("{:.1} images/s", input.images_per_second)));
+    facts
+}
+
+fn licence_sentence(prepared: &Prepared) -> String {
+    match &prepared.opened.weights {
+        Some(from) => format!(
+            "The starting weights ({}, SHA-256 {}) are under {}. What is trained from them is bound by that licence.",
+            from.path.file_name().unwrap_or_default().to_string_lossy(),
+            from.sha256,
+            from.licence
+        ),
+        None => "Trained from scratch: no starting weights put a licence on the result.".to_owned(),
+    }
 }
 
 /// An image with its truth and what is drawn of its detections.

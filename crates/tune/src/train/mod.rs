@@ -1,6 +1,7 @@
 //! Training: recipe, loss, assignment, optimisers, schedule, the loop.
 
 pub mod assign;
+pub mod auto;
 pub mod clip;
 pub mod ema;
 pub mod error;
@@ -18,6 +19,7 @@ pub mod run;
 pub mod schedule;
 pub mod start;
 pub mod state;
+pub mod strategy;
 
 pub use error::TrainError;
 pub use run::{Changes, RunOptions, TrainOutcome, resume, train};

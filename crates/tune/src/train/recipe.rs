@@ -13,7 +13,7 @@ use std::collections::BTreeSet;
 use std::path::{Path, PathBuf};
 
 use table::{ArgumentError, any};
-use values::{Cache, Faulty, Freeze, Optimizer, Pretrained, SaveEvery, Task};
+use values::{AutoAugment, Cache, Faulty, Freeze, Optimizer, Pretrained, SaveEvery, Strategy, Task};
 
 crate::arguments! {
     /// The arguments of `train` that a person gave, each `None` where it was not given.
@@ -23,7 +23,8 @@ crate::arguments! {
         "Run" {
             /// The model: a checkpoint file (.pt, .pth, .safetensors, .onnx) or a registered name such as yolo11n. Required.
             model: String = String::new(), any;
-            /// The data set: a data.yaml. Required.
+            /// The data set: a data.yaml; to classify, a folder with train/ and val/ that hold one folder a class, a .csv with
+            /// the columns image and label, or a folder of IDX files. Required.
             data: PathBuf = PathBuf::new(), any;
             /// The task.
             task: Task = Task::Detect, any;
@@ -67,8 +68,17 @@ crate::arguments! {
             imgsz: u32 = 640, table::image_size;
             /// Optimiser steps gather the gradients of about this many images.
             nbs: u32 = 64, table::at_least_one;
-            /// Modules that stay as they are: the first N, or a list.
+            /// How to fine-tune: head trains the last layers alone on features that are computed once, freeze all but the
+            /// backbone, full everything with a small learning rate, gradual the head first and then more from the top; auto
+            /// chooses and says why; default does what the other arguments say.
+            strategy: Strategy = Strategy::Default, any;
+            /// Modules that stay as they are, norm statistics included: the first N, `backbone`, or a list of indices, names
+            /// and patterns with *.
             freeze: Freeze = Freeze::Nothing, any;
+            /// strategy=gradual: epochs until the next third of the network learns too; 0 for an eighth of all epochs.
+            unfreeze: u32 = 0, any;
+            /// The learning rate of each module as a fraction of that of the module above it.
+            layer_decay: f64 = 1.0, table::positive_unit;
             /// The last N epochs run without mosaic, mixup, cutmix and copy-paste; 0 never turns them off.
             close_mosaic: u32 = 10, any;
             /// Range of random input sizes, as a fraction of imgsz.
@@ -149,9 +159,16 @@ crate::arguments! {
             cutmix: f64 = 0.0, table::unit;
             /// Fraction of outlined objects to copy.
             copy_paste: f64 = 0.0, table::unit;
+            /// Classification: random operations on every training image, in place of the colour jitter.
+            auto_augment: AutoAugment = AutoAugment::RandAugment, any;
+            /// Classification: probability of blackening a random rectangle.
+            erasing: f64 = 0.4, table::unit;
         }
     }
 }
+
+/// The side of a classifier's input where none is given, in pixels.
+pub const CLASSIFY_IMGSZ: u32 = 224;
 
 fn batch_size(value: &i32) -> table::Check {
     if *value >= 1 || *value == -1 { Ok(()) } else { Err("1 or more") }
@@ -272,7 +289,15 @@ impl TrainArgs {
     /// A missing `model` or `data`, arguments that contradict one another, and values that the reference honours and
     /// this version does not.
     pub fn resolve(&self) -> Result<Recipe, ArgumentError> {
-        let recipe = self.fill();
+        let mut recipe = self.fill();
+        if recipe.task == Task::Classify {
+            if !recipe.is_given("imgsz") {
+                recipe.imgsz = CLASSIFY_IMGSZ;
+            }
+            if !recipe.is_given("project") {
+                recipe.project = PathBuf::from("runs/classify");
+            }
+        }
         if recipe.model.is_empty() {
             return Err(ArgumentError::Missing { name: "model", example: "model=yolo11n.pt" });
         }
@@ -287,8 +312,62 @@ impl TrainArgs {
 impl Recipe {
     /// Values that parse but would have no effect in this version.
     fn refuse_what_has_no_effect(&self) -> Result<(), ArgumentError> {
-        let cases: [(&str, bool, String, &str); 2] = [
-            ("dropout", self.dropout > 0.0, self.dropout.to_string(), "detection models have no dropout"),
+        let detects = self.task == Task::Detect;
+        let gradual = self.strategy == Strategy::Gradual;
+        let cases: [(&str, bool, String, &str); 14] = [
+            (
+                "cache",
+                !detects && self.cache == Cache::Disk,
+                "disk".into(),
+                "a classifier's images are kept in memory only",
+            ),
+            (
+                "freeze",
+                matches!(self.strategy, Strategy::Head | Strategy::Auto) && self.freeze != Freeze::Nothing,
+                table::Field::emit(&self.freeze),
+                "the strategies head and auto settle themselves what stays as it is",
+            ),
+            (
+                "unfreeze",
+                self.unfreeze > 0 && !gradual,
+                self.unfreeze.to_string(),
+                "it belongs to strategy=gradual",
+            ),
+            (
+                "auto_augment",
+                detects && self.is_given("auto_augment") && self.auto_augment != AutoAugment::RandAugment,
+                "none".into(),
+                "it acts on classification only",
+            ),
+            (
+                "erasing",
+                detects && self.erasing != 0.4,
+                self.erasing.to_string(),
+                "it acts on classification only",
+            ),
+            (
+                "single_cls",
+                !detects && self.single_cls,
+                "true".into(),
+                "one class leaves nothing to tell apart",
+            ),
+            ("rect", !detects && self.rect, "true".into(), "a classifier sees squares"),
+            (
+                "multi_scale",
+                !detects && self.multi_scale > 0.0,
+                self.multi_scale.to_string(),
+                "the crops vary already",
+            ),
+            ("mixup", !detects && self.mixup > 0.0, self.mixup.to_string(), "an image has one class here"),
+            ("cutmix", !detects && self.cutmix > 0.0, self.cutmix.to_string(), "an image has one class here"),
+            (
+                "degrees",
+                !detects && self.degrees > 0.0,
+                self.degrees.to_string(),
+                "auto_augment turns images",
+            ),
+            ("shear", !detects && self.shear > 0.0, self.shear.to_string(), "auto_augment shears images"),
+            ("dropout", self.dropout > 0.0, self.dropout.to_string(), "no model here has dropout"),
             (
                 "copy_paste",
                 self.copy_paste > 0.0,

@@ -18,23 +18,25 @@ use super::files;
 use super::finish::{self, FinishInput};
 use super::finite;
 use super::lock::RunLock;
-use super::loss::{DetectLoss, Gains, LossConfig, class_weights};
+use super::loss::{DetectLoss, Gains, LossConfig, class_weights, term_names};
 use super::observer::{EpochEnd, Observer, RunStart, Step};
 use super::optimiser::{CHUNK, Group, Kind, Matrix, Optimiser, ParamSlot};
 use super::pace::Pace;
 use super::recipe::Recipe;
-use super::recipe::values::{self, SaveEvery};
+use super::recipe::values::{self, SaveEvery, Strategy};
 use super::schedule::Schedule;
 use super::start::{self, Prepared};
 use super::state::{self, Arenas, Counters, EpochRow};
+use super::strategy;
 use crate::data::cache::ImageCache;
 use crate::data::loader::{LoaderConfig, Position, TrainLoader};
 use crate::data::val_loader::ValConfig;
 use crate::durable;
-use crate::engine::{self, Inference, Place, StepError, TrainStep, Wanted};
-use crate::evaluate::validate::{ValidateOptions, Validation, validate};
-use crate::evaluate::{DetectMetrics, Postprocess};
-use crate::models::Model;
+use crate::engine::{self, Features, HeadNetwork, Inference, Place, StepError, TrainStep, Wanted};
+use crate::evaluate::classify::{validate_classifier, validate_logits};
+use crate::evaluate::validate::{ValidateOptions, validate};
+use crate::evaluate::{Metrics, Postprocess, Validated};
+use crate::models::{Model, Task};
 use on_gpu::Feed;
 
 /// Norm above which gradients are scaled down.
@@ -60,9 +62,9 @@ pub struct TrainOutcome {
     /// Share of the training time in which computing waited for data.
     pub data_wait_fraction: f64,
     /// Figures of the best weights on the validation images.
-    pub metrics: Option<DetectMetrics>,
+    pub metrics: Option<Metrics>,
     /// Figures before training, where they were asked for.
-    pub before: Option<DetectMetrics>,
+    pub before: Option<Metrics>,
     /// True where the run was interrupted; `onsa resume` continues it.
     pub stopped: bool,
     /// Bytes of the training plan's arena.
@@ -88,6 +90,8 @@ pub fn train(
     stop: &AtomicBool,
 ) -> Result<TrainOutcome, TrainError> {
     let prepared = start::prepare(recipe, observer)?;
+    // What auto chose is what a resumed run must do again.
+    let recipe = &Recipe { strategy: prepared.strategy, ..recipe.clone() };
     let place = place(recipe)?;
     let recipe = &on_gpu::with_batch(recipe, &prepared, &place, observer)?;
     let run_dir = super::recipe::run_dir::claim(&recipe.project, &recipe.name, recipe.exist_ok)?;
@@ -191,7 +195,19 @@ pub fn resume(
 
 /// Where the recipe wants to compute.
 fn place(recipe: &Recipe) -> Result<Place, TrainError> {
-    let wanted = Wanted::parse(recipe.device.as_deref())?;
+    let mut wanted = Wanted::parse(recipe.device.as_deref())?;
+    // What the GPU's training does not have yet.
+    let on_the_processor = match recipe.strategy {
+        _ if recipe.task.of_model() == Task::Classify => Some("classification"),
+        Strategy::Head => Some("strategy=head"),
+        Strategy::Gradual => Some("strategy=gradual"),
+        _ => None,
+    };
+    match (on_the_processor, wanted) {
+        (Some(what), Wanted::Gpu(_)) => return Err(TrainError::NotOnGpu { what }),
+        (Some(_), _) => wanted = Wanted::Cpu,
+        (None, _) => {}
+    }
     Ok(Place::open(wanted, recipe.amp, engine::threads(recipe.threads)?)?)
 }
 
@@ -212,7 +228,13 @@ struct Run<'a> {
     optimiser: Optimiser,
     schedule: Schedule,
     counters: Counters,
+    /// What the loss weighs, to make the step anew when more of the network thaws.
+    loss: LossConfig,
+    /// The stage that step and optimiser are made for.
+    stage: usize,
     step: TrainStep,
+    /// What the frozen part makes of the validation images, where it runs once, and the part that learns.
+    val_features: Option<(Features, HeadNetwork)>,
     network: Inference,
     /// Where a GPU computes, in the place of `step` and `network`. Between epochs all else here is what it has.
     gpu: Option<on_gpu::GpuSide>,
@@ -257,7 +279,8 @@ impl<'a> Run<'a> {
         let images = prepared.dataset.train.len();
         let choice = start::choose_optimiser(recipe, prepared.opened.names.len(), images);
         observer.message(&choice.reason);
-        let slots = slots(&model, &prepared.trainable.params, choice.kind);
+        let mut slots = slots(&model, &prepared.trainable.params, choice.kind);
+        strategy::decay_layers(&model, &mut slots, recipe.layer_decay);
         let optimiser = Optimiser::new(choice.kind, choice.momentum, params.values.len(), &slots)?;
         let schedule = start::schedule(recipe, &choice, images);
         let gains = Gains { box_: recipe.r#box as f32, cls: recipe.cls as f32, dfl: recipe.dfl as f32 };
@@ -270,7 +293,7 @@ impl<'a> Run<'a> {
         }
         let loss = LossConfig { gains, class_weights, ..LossConfig::new(classes) };
         let trainable = on_gpu::trainable(&prepared);
-        let step = TrainStep::new(&model, trainable.clone(), loss.clone(), Arc::clone(&pool));
+        let mut step = TrainStep::new(&model, trainable.clone(), loss.clone(), Arc::clone(&pool));
         let network = Inference::new(&model, params.clone(), Arc::clone(&pool));
         let (train_cache, val_cache) = prepared.caches(recipe)?;
         let gpu = match place {
@@ -285,6 +308,17 @@ impl<'a> Run<'a> {
                 Some(side)
             }
         };
+        let mut val_features = None;
+        if recipe.strategy == Strategy::Head {
+            let mut keep = |cache: &Arc<ImageCache>| {
+                start::features(recipe, &model, &params, &trainable, cache, &pool, observer)
+            };
+            step.keep_features(keep(&train_cache)?);
+            if model.task() == Task::Classify {
+                let head = HeadNetwork::new(&model, trainable.clone(), Arc::clone(&pool));
+                val_features = Some((keep(&val_cache)?, head));
+            }
+        }
         Ok(Run {
             recipe,
             run_dir,
@@ -295,10 +329,13 @@ impl<'a> Run<'a> {
             optimiser,
             schedule,
             counters: Counters { data_hash: prepared.dataset.hash.clone(), ..Counters::default() },
+            stage: strategy::stage_at(recipe, 0),
             step,
+            val_features,
             network,
             gpu,
-            val_loss: DetectLoss::new(loss),
+            val_loss: DetectLoss::new(loss.clone()),
+            loss,
             train_cache,
             val_cache,
             prepared,
@@ -319,7 +356,7 @@ impl<'a> Run<'a> {
             observer.message("validating the starting weights");
             let start = self.params.clone();
             let result = self.validation(&start, false, observer, stop)?;
-            (!stop.load(Ordering::Relaxed)).then_some(result.metrics)
+            (!stop.load(Ordering::Relaxed)).then(|| result.metrics())
         } else {
             None
         };
@@ -329,12 +366,13 @@ impl<'a> Run<'a> {
             first_epoch: self.counters.epoch + 1,
             train_images: self.prepared.dataset.train.len(),
             val_images: self.prepared.dataset.val.len(),
-            losses: &["box", "cls", "dfl"],
+            losses: term_names(self.task()),
         });
         let mut images_seen = 0usize;
         let mut busy = Duration::ZERO;
         let mut stopped = false;
         while self.counters.epoch < recipe.epochs {
+            self.enter_stage(strategy::stage_at(recipe, self.counters.epoch), observer)?;
             let begun = Instant::now();
             let waited = loader.wait();
             let (ended, images) = match &mut loader {
@@ -394,6 +432,31 @@ impl<'a> Run<'a> {
         })
     }
 
+    /// Lets learn what the stage has learn: a new plan, and an optimiser that starts afresh, for what has just thawed
+    /// has no history.
+    fn enter_stage(&mut self, stage: usize, observer: &mut dyn Observer) -> Result<(), TrainError> {
+        if stage == self.stage {
+            return Ok(());
+        }
+        self.stage = stage;
+        let model = &self.prepared.opened.model;
+        let trainable = strategy::trainable(model, self.recipe, stage)?;
+        observer.message(&format!(
+            "stage {} of {}: {}",
+            stage + 1,
+            strategy::STAGES,
+            strategy::describe(model, &trainable)
+        ));
+        let mut slots = slots(model, &trainable.params, self.optimiser.kind());
+        strategy::decay_layers(model, &mut slots, self.recipe.layer_decay);
+        self.optimiser = self.optimiser.anew(&slots)?;
+        self.gathered.fill(0.0);
+        self.grads.fill(0.0);
+        self.step = TrainStep::new(model, trainable.clone().into(), self.loss.clone(), self.network.pool());
+        self.prepared.trainable = trainable;
+        Ok(())
+    }
+
     fn loader_config(&self) -> LoaderConfig {
         let r = self.recipe;
         LoaderConfig {
@@ -402,11 +465,13 @@ impl<'a> Run<'a> {
             seed: r.seed,
             workers: start::workers(r),
             augment: start::augmentation(r),
+            classify: (self.task() == Task::Classify).then(|| start::classify_augmentation(r)),
             close_mosaic: r.close_mosaic,
             epochs: r.epochs,
             single_cls: r.single_cls,
             rect: r.rect,
             multi_scale: r.multi_scale,
+            blank: r.strategy == Strategy::Head,
             ..LoaderConfig::default()
         }
     }
@@ -428,7 +493,9 @@ impl<'a> Run<'a> {
             let next = loader.next().ok_or(TrainError::LoaderEnded)??;
             debug_assert_eq!(next.at, self.counters.position());
             let batch = next.batch;
-            if self.drawn.len() < DRAWN_BATCHES && self.counters.epoch == 0 && self.recipe.plots {
+            let has_images = !batch.images_u8.is_empty();
+            if self.drawn.len() < DRAWN_BATCHES && self.counters.epoch == 0 && self.recipe.plots && has_images
+            {
                 self.drawn.push(finish::DrawnBatch::new(&batch));
             }
             let iteration =
@@ -441,7 +508,7 @@ impl<'a> Run<'a> {
             seen += batch.n;
             self.counters.batch += 1;
             self.counters.seconds = seconds_before + begun.elapsed().as_secs_f64();
-            let means = self.mean_losses().map(|x| x as f32);
+            let means: Vec<f32> = self.mean_losses().iter().map(|&x| x as f32).collect();
             observer.step(&Step {
                 epoch: self.counters.epoch + 1,
                 step: self.counters.batch,
@@ -483,10 +550,9 @@ impl<'a> Run<'a> {
                 self.skip(&batch.items, at, &NonFiniteGradient.to_string(), observer)?;
             }
             Ok(items) => {
-                let sums = &mut self.counters.loss_sums;
-                for (sum, item) in sums.iter_mut().zip([items.box_, items.cls, items.dfl]) {
-                    *sum += item;
-                }
+                let terms = items.terms(self.step.task());
+                self.counters.loss_sums.resize(terms.len(), 0.0);
+                self.counters.loss_sums.iter_mut().zip(terms).for_each(|(sum, term)| *sum += term);
                 self.counters.loss_count += 1;
                 self.counters.bad = 0;
                 self.counters.gathered += 1;
@@ -546,8 +612,16 @@ impl<'a> Run<'a> {
         Ok(())
     }
 
-    fn mean_losses(&self) -> [f64; 3] {
-        self.counters.loss_sums.map(|sum| sum / f64::from(self.counters.loss_count.max(1)))
+    fn task(&self) -> Task {
+        self.step.task()
+    }
+
+    fn mean_losses(&self) -> Vec<f64> {
+        let mut means = vec![0.0; term_names(self.task()).len()];
+        for (mean, sum) in means.iter_mut().zip(&self.counters.loss_sums) {
+            *mean = sum / f64::from(self.counters.loss_count.max(1));
+        }
+        means
     }
 
     /// Validates, writes weights, rows and checkpoint. `Some(true)`: patience has run out; None: stopped.
@@ -573,25 +647,23 @@ impl<'a> Run<'a> {
         };
         let rates = self.schedule.at((u64::from(number) * self.batches()).saturating_sub(1));
         let losses = self.mean_losses();
+        let metrics = validation.as_ref().map(Validated::metrics);
         self.counters.rows.push(EpochRow {
             epoch: number,
             time: self.counters.seconds,
-            train: losses,
-            metrics: validation.as_ref().map(|v| {
-                let m = &v.metrics;
-                [m.precision, m.recall, m.map50, m.map50_95]
-            }),
-            val: validation.as_ref().map(|v| v.losses),
+            train: losses.clone(),
+            metrics: metrics.as_ref().map(Metrics::columns),
+            val: validation.as_ref().map(Validated::losses),
             lr: Group::ALL.map(|group| rates.lr(group, 1.0)),
         });
-        let fitness = validation.as_ref().map_or(0.0, |v| v.metrics.fitness);
-        let best = validation.is_some() && self.counters.best.is_none_or(|(best, _)| fitness >= best);
+        let fitness = metrics.as_ref().map_or(0.0, Metrics::fitness);
+        let best = metrics.is_some() && self.counters.best.is_none_or(|(best, _)| fitness >= best);
         if best {
             self.counters.best = Some((fitness, number));
         }
         self.counters.epoch = number;
         self.counters.batch = 0;
-        self.counters.loss_sums = [0.0; 3];
+        self.counters.loss_sums.clear();
         self.counters.loss_count = 0;
         self.write_weights("last")?;
         if best || self.counters.best.is_none() {
@@ -600,19 +672,11 @@ impl<'a> Run<'a> {
         if recipe.save_period > 0 && number.is_multiple_of(recipe.save_period as u32) {
             self.write_weights(&format!("epoch{number}"))?;
         }
-        let csv = files::results_csv(&self.counters.rows);
+        let csv = files::results_csv(self.task(), &self.counters.rows);
         durable::write(&self.run_dir.join("results.csv"), csv.as_bytes())?;
         self.save()?;
-        let figures: Vec<(&str, f64)> = validation.as_ref().map_or(Vec::new(), |v| {
-            let m = &v.metrics;
-            vec![
-                ("mAP50", m.map50),
-                ("mAP50-95", m.map50_95),
-                ("precision", m.precision),
-                ("recall", m.recall),
-            ]
-        });
-        let losses = losses.map(|x| x as f32);
+        let figures = metrics.as_ref().map_or(Vec::new(), Metrics::headline);
+        let losses: Vec<f32> = losses.iter().map(|&x| x as f32).collect();
         observer.epoch_end(&EpochEnd {
             epoch: number,
             epochs: recipe.epochs,
@@ -648,7 +712,7 @@ impl<'a> Run<'a> {
         keep: bool,
         observer: &mut dyn Observer,
         stop: &AtomicBool,
-    ) -> Result<Validation, TrainError> {
+    ) -> Result<Validated, TrainError> {
         let recipe = self.recipe;
         let loader = ValConfig {
             imgsz: recipe.imgsz,
@@ -657,18 +721,33 @@ impl<'a> Run<'a> {
             single_cls: recipe.single_cls,
             ..ValConfig::default()
         };
-        let options = ValidateOptions { loader, postprocess: Postprocess::validation(), keep };
         let names = &self.prepared.opened.names;
+        if let Some((features, head)) = &self.val_features {
+            let logits = head.logits(params, features).map_err(StepError::Features)?;
+            return Ok(Validated::Classify(validate_logits(&logits, &features.classes(), names)?));
+        }
         let progress = |done, all| {
             observer.validating(done, all);
             !stop.load(Ordering::Relaxed)
         };
-        if let Some(gpu) = &mut self.gpu {
-            return Ok(gpu.validate(&params.values, &self.val_cache, names, &options, progress)?);
-        }
-        self.network.set_params(params);
-        let loss = Some(&mut self.val_loss);
-        Ok(validate(&mut self.network, &self.val_cache, names, &options, loss, progress)?)
+        Ok(match self.step.task() {
+            Task::Detect => {
+                let options = ValidateOptions { loader, postprocess: Postprocess::validation(), keep };
+                if let Some(gpu) = &mut self.gpu {
+                    let found = gpu.validate(&params.values, &self.val_cache, names, &options, progress)?;
+                    return Ok(Validated::Detect(found));
+                }
+                self.network.set_params(params);
+                let loss = Some(&mut self.val_loss);
+                let found = validate(&mut self.network, &self.val_cache, names, &options, loss, progress)?;
+                Validated::Detect(found)
+            }
+            Task::Classify => {
+                self.network.set_params(params);
+                let found = validate_classifier(&mut self.network, &self.val_cache, names, loader, progress)?;
+                Validated::Classify(found)
+            }
+        })
     }
 
     fn write_weights(&self, name: &str) -> Result<(), TrainError> {
@@ -720,6 +799,9 @@ impl<'a> Run<'a> {
             .into_iter()
             .filter_map(|(name, values)| Some((name.strip_prefix("optimiser.")?.to_owned(), values)))
             .collect();
+        // At an epoch's start the state is that of the epoch before; the loop then enters the next stage as it would have.
+        let epoch = if counters.batch == 0 { counters.epoch.saturating_sub(1) } else { counters.epoch };
+        self.enter_stage(strategy::stage_at(self.recipe, epoch), &mut super::observer::Silent)?;
         self.optimiser.restore(counters.optimiser_steps, &state)?;
         self.counters = counters;
         Ok(())
@@ -752,7 +834,7 @@ impl<'a> Run<'a> {
             };
             finish::write(&input)?;
         }
-        outcome.metrics = Some(validation.metrics);
+        outcome.metrics = Some(validation.metrics());
         Ok(())
     }
 }

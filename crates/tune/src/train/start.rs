@@ -2,28 +2,32 @@
 
 use std::path::Path;
 use std::sync::Arc;
+use std::time::Instant;
 
 use onsa_intake::picture;
 
+use super::auto;
 use super::error::TrainError;
 use super::observer::Observer;
 use super::optimiser::auto::{Choice, Wish, choose};
 use super::recipe::Recipe;
-use super::recipe::values::{self, Cache, Faulty, Pretrained};
+use super::recipe::values::{self, Cache, Faulty, Pretrained, Strategy};
 use super::schedule::{Schedule, ScheduleConfig};
+use super::strategy;
 use crate::data::audit::without_faulty;
 use crate::data::augment::AugmentConfig;
-use crate::data::cache::{CachePolicy, Decoder, ImageCache, ImageError};
+use crate::data::cache::{CachePolicy, Decoder, ImageCache, ImageError, Sizing};
+use crate::data::classify::{self, ClassifyAugment, IdxStore, decode_idx};
 use crate::data::dataset::{Dataset, Item};
 use crate::data::disk_cache::DiskCache;
 use crate::data::index::{self, LoadOptions};
 use crate::data::loader::LoaderError;
 use crate::data::raster::Rgb8;
 use crate::data::val_loader::{ValConfig, ValLoader};
-use crate::engine::{self, Inference};
+use crate::engine::{self, Features, Inference, StepError};
 use crate::models::norm::{NormStatistics, calibrate};
 use crate::models::open::{self, Opened, Source};
-use crate::models::{Freeze, Trainable};
+use crate::models::{Freeze, Model, Task, Trainable};
 
 /// Images over which folded norms are calibrated, at most.
 const CALIBRATION_IMAGES: usize = 16;
@@ -36,15 +40,21 @@ pub struct Prepared {
     pub dataset: Dataset,
     /// The model with its starting weights.
     pub opened: Opened,
+    /// How it is fine-tuned: the recipe's strategy, or what `auto` chose.
+    pub strategy: Strategy,
     /// What of it is trained.
     pub trainable: Trainable,
     /// Sentences about the start, for the report.
     pub notes: Vec<String>,
 }
 
-/// Decodes image files as 8-bit RGB, upright.
+/// Decodes image files as 8-bit RGB, upright; and the images within IDX files.
 pub fn decoder() -> Decoder {
-    Arc::new(|path: &Path| {
+    let store = IdxStore::default();
+    Arc::new(move |path: &Path| {
+        if let Some(image) = decode_idx(&store, path) {
+            return image;
+        }
         let picture = picture::read(path)?;
         let (width, height) = (picture.width as usize, picture.height as usize);
         Rgb8::new(width, height, picture.into_rgb8()).ok_or_else(|| "it has no pixels".into())
@@ -62,8 +72,14 @@ impl Prepared {
             Cache::Off if recipe.is_given("cache") => CachePolicy::None,
             _ => CachePolicy::Auto,
         };
-        let make = |items: &[Item]| -> Result<Arc<ImageCache>, LoaderError> {
-            let cache = ImageCache::new(items.to_vec(), recipe.imgsz, policy, decoder());
+        let (train, val) = match self.opened.model.task() {
+            Task::Detect => (Sizing::Long, Sizing::Long),
+            // On kept features every epoch sees the same part of an image.
+            Task::Classify if recipe.strategy == Strategy::Head => (Sizing::Short, Sizing::Short),
+            Task::Classify => (Sizing::Crops, Sizing::Short),
+        };
+        let make = |items: &[Item], sizing| -> Result<Arc<ImageCache>, LoaderError> {
+            let cache = ImageCache::new(items.to_vec(), recipe.imgsz, policy, decoder()).with_sizing(sizing);
             if recipe.cache != Cache::Disk {
                 return Ok(Arc::new(cache));
             }
@@ -71,7 +87,7 @@ impl Prepared {
                 .map_err(|(path, source)| ImageError::Disk { path, source })?;
             Ok(Arc::new(cache.with_disk(disk)))
         };
-        Ok((make(&self.dataset.train)?, make(&self.dataset.val)?))
+        Ok((make(&self.dataset.train, train)?, make(&self.dataset.val, val)?))
     }
 }
 
@@ -90,6 +106,10 @@ pub fn prepare(recipe: &Recipe, observer: &mut dyn Observer) -> Result<Prepared,
     let weights = weights && matches!(source, Source::File { .. });
     let imgsz = recipe.imgsz as usize;
     let mut opened = open::open(&source, Some(&dataset.classes), [imgsz, imgsz], weights, recipe.seed)?;
+    let task = opened.model.task();
+    if task != recipe.task.of_model() {
+        return Err(TrainError::OtherTask { model: opened.model.architecture.name(), task: task.name() });
+    }
     let mut notes = Vec::new();
     let mut note = |text: String| {
         observer.message(&text);
@@ -122,18 +142,25 @@ pub fn prepare(recipe: &Recipe, observer: &mut dyn Observer) -> Result<Prepared,
         }
         None => note(format!("{} from scratch, {classes} classes", opened.model.architecture.name())),
     }
-    let freeze = match &recipe.freeze {
-        values::Freeze::Nothing => Freeze::None,
-        values::Freeze::First(n) => Freeze::First(*n as usize),
-        values::Freeze::Modules(parts) => Freeze::Parts(parts.clone()),
+    let strategy = match recipe.strategy {
+        Strategy::Auto => {
+            let facts = auto::look(recipe, &dataset.train, &opened, observer)?;
+            let (strategy, why) = auto::choose(&facts);
+            let text = format!("strategy=auto: {}, because {why}", strategy.name());
+            observer.message(&text);
+            notes.push(text);
+            strategy
+        }
+        asked => asked,
     };
-    let trainable = Trainable::new(&opened.model, &freeze)?;
-    if freeze != Freeze::None {
-        let count = |wanted: bool| -> usize {
-            let infos = opened.model.graph.params().iter().zip(&trainable.params);
-            infos.filter(|(info, t)| info.role.is_trained() && **t == wanted).map(|(info, _)| info.len).sum()
-        };
-        note(format!("frozen: {} of {} parameters", count(false), count(true) + count(false)));
+    let mut note = |text: String| {
+        observer.message(&text);
+        notes.push(text);
+    };
+    let recipe = &Recipe { strategy, ..recipe.clone() };
+    let trainable = strategy::trainable(&opened.model, recipe, strategy::stage_at(recipe, 0))?;
+    if trainable != Trainable::new(&opened.model, &Freeze::None)? {
+        note(strategy::describe(&opened.model, &trainable));
     }
     if opened.folded {
         let images = calibrate_norms(recipe, &dataset, &mut opened)?;
@@ -141,7 +168,7 @@ pub fn prepare(recipe: &Recipe, observer: &mut dyn Observer) -> Result<Prepared,
             "the checkpoint's norms were folded into its convolutions: restored over {images} images"
         ));
     }
-    Ok(Prepared { dataset, opened, trainable, notes })
+    Ok(Prepared { dataset, opened, strategy, trainable, notes })
 }
 
 /// The same for a run that is continued: its own last weights give the architecture, its checkpoint will give the values.
@@ -165,27 +192,31 @@ pub fn prepare_resumed(
     opened.folded = false;
     // What the run started from, not its own last weights.
     opened.weights = super::files::starting_weights(run_dir)?;
-    let freeze = match &recipe.freeze {
-        values::Freeze::Nothing => Freeze::None,
-        values::Freeze::First(n) => Freeze::First(*n as usize),
-        values::Freeze::Modules(parts) => Freeze::Parts(parts.clone()),
-    };
-    let trainable = Trainable::new(&opened.model, &freeze)?;
-    Ok(Prepared { dataset, opened, trainable, notes: Vec::new() })
+    let trainable = strategy::trainable(&opened.model, recipe, strategy::stage_at(recipe, 0))?;
+    Ok(Prepared { dataset, opened, strategy: recipe.strategy, trainable, notes: Vec::new() })
 }
 
 fn load_data(recipe: &Recipe, observer: &mut dyn Observer) -> Result<Dataset, TrainError> {
-    let options =
-        LoadOptions { single_cls: recipe.single_cls, fraction: recipe.fraction, ..LoadOptions::default() };
-    let loaded = index::load(&recipe.data, &options)?;
-    let errors: Vec<_> = loaded.faults.iter().filter(|f| f.is_error()).collect();
-    for fault in loaded.faults.iter().filter(|f| !f.is_error()).take(NAMED_FAULTS) {
+    let (loaded, faults) = match recipe.task.of_model() {
+        Task::Detect => {
+            let (single_cls, fraction) = (recipe.single_cls, recipe.fraction);
+            let options = LoadOptions { single_cls, fraction, ..LoadOptions::default() };
+            let loaded = index::load(&recipe.data, &options)?;
+            (loaded.dataset, loaded.faults)
+        }
+        Task::Classify => {
+            let loaded = classify::load(&recipe.data, recipe.fraction)?;
+            (loaded.dataset, loaded.faults)
+        }
+    };
+    let errors: Vec<_> = faults.iter().filter(|f| f.is_error()).collect();
+    for fault in faults.iter().filter(|f| !f.is_error()).take(NAMED_FAULTS) {
         observer.warning(&fault.to_string());
     }
     let dataset = if errors.is_empty() {
-        loaded.dataset
+        loaded
     } else if recipe.faulty == Faulty::LeaveOut {
-        let (kept, left_out) = without_faulty(&loaded.dataset, &loaded.faults);
+        let (kept, left_out) = without_faulty(&loaded, &faults);
         observer.warning(&format!("{} faulty files are left out:", left_out.files.len()));
         for path in &left_out.files {
             observer.warning(&format!("  {}", path.display()));
@@ -207,13 +238,57 @@ fn load_data(recipe: &Recipe, observer: &mut dyn Observer) -> Result<Dataset, Tr
         return Err(TrainError::NoBoxes { data: recipe.data.clone() });
     }
     let boxes: usize = dataset.train.iter().map(|item| item.labels.len()).sum();
+    let with_boxes = match recipe.task.of_model() {
+        Task::Detect => format!(" with {boxes} boxes"),
+        Task::Classify => String::new(),
+    };
     observer.message(&format!(
-        "data: {} training images with {boxes} boxes, {} validation images, {} classes",
+        "data: {} training images{with_boxes}, {} validation images, {} classes",
         dataset.train.len(),
         dataset.val.len(),
         dataset.classes.len()
     ));
     Ok(dataset)
+}
+
+/// What the frozen part of the network makes of each of `cache`'s images, unvaried.
+///
+/// # Errors
+/// See [`TrainError`]: also where the features do not fit into memory.
+pub fn features(
+    recipe: &Recipe,
+    model: &Model,
+    params: &onsa_compute::Params,
+    trainable: &onsa_compute::Trainable,
+    cache: &Arc<ImageCache>,
+    pool: &Arc<rayon::ThreadPool>,
+    observer: &mut dyn Observer,
+) -> Result<Features, TrainError> {
+    let begun = Instant::now();
+    let images = cache.items().len();
+    let centre = model.task() == Task::Classify;
+    let config = ValConfig {
+        imgsz: recipe.imgsz,
+        stride: if centre { 1 } else { ValConfig::default().stride },
+        batch: (recipe.batch as usize).min(images),
+        workers: workers(recipe),
+        rect: false,
+        single_cls: recipe.single_cls,
+        centre,
+        ..ValConfig::default()
+    };
+    let loader = ValLoader::new(Arc::clone(cache), config)?;
+    let budget = CachePolicy::Auto.budget();
+    let features = Features::compute(model, params, trainable, (loader, images), budget, pool, |done| {
+        observer.validating(done, images);
+    })
+    .map_err(StepError::Features)?;
+    observer.message(&format!(
+        "the frozen part has seen {images} images in {:.1} s; its features take {:.1} MiB",
+        begun.elapsed().as_secs_f64(),
+        features.bytes() as f64 / f64::from(1 << 20)
+    ));
+    Ok(features)
 }
 
 /// Sets folded norms from training images (letterboxed, unvaried). Returns how many.
@@ -255,7 +330,8 @@ pub fn choose_optimiser(recipe: &Recipe, classes: usize, images: usize) -> Choic
         momentum: given("momentum", recipe.momentum),
         warmup_bias_lr: given("warmup_bias_lr", recipe.warmup_bias_lr),
     };
-    choose(wish, classes, images, recipe.batch as usize, recipe.epochs as usize)
+    let choice = choose(wish, classes, images, recipe.batch as usize, recipe.epochs as usize);
+    strategy::adjust_rate(recipe, recipe.task.of_model(), choice)
 }
 
 /// The rates of every iteration.
@@ -299,6 +375,18 @@ pub fn augmentation(r: &Recipe) -> AugmentConfig {
         mixup: r.mixup,
         cutmix: r.cutmix,
         copy_paste: r.copy_paste,
+    }
+}
+
+/// The augmentation of a classifier's recipe.
+pub fn classify_augmentation(r: &Recipe) -> ClassifyAugment {
+    ClassifyAugment {
+        scale: r.scale,
+        fliplr: r.fliplr,
+        flipud: r.flipud,
+        rand_augment: r.auto_augment == values::AutoAugment::RandAugment,
+        hsv: (r.hsv_h, r.hsv_s, r.hsv_v),
+        erasing: r.erasing,
     }
 }
 

@@ -21,12 +21,13 @@ pub struct EpochRow {
     pub epoch: u32,
     /// Seconds since training began, pauses left out.
     pub time: f64,
-    /// Mean training losses: box, class, dfl.
-    pub train: [f64; 3],
-    /// Precision, recall, mAP50, mAP50-95; none where the epoch was not validated.
-    pub metrics: Option<[f64; 4]>,
+    /// Mean training losses: box, class, dfl of a detector; a classifier's one.
+    pub train: Vec<f64>,
+    /// Precision, recall, mAP50, mAP50-95 of a detector; top-1 and top-5 accuracy of a classifier; none where the epoch
+    /// was not validated.
+    pub metrics: Option<Vec<f64>>,
     /// Mean validation losses.
-    pub val: Option<[f64; 3]>,
+    pub val: Option<Vec<f64>>,
     /// Learning rates of the groups at the epoch's end.
     pub lr: [f64; 3],
 }
@@ -44,8 +45,8 @@ pub struct Counters {
     pub optimiser_steps: u64,
     /// Updates of the moving average.
     pub ema_updates: u64,
-    /// Sums of this epoch's losses, and over how many batches.
-    pub loss_sums: [f64; 3],
+    /// Sums of this epoch's losses (empty before the first batch), and over how many batches.
+    pub loss_sums: Vec<f64>,
     /// See `loss_sums`.
     pub loss_count: u32,
     /// Best fitness so far and its epoch (from 1).
@@ -217,7 +218,7 @@ mod tests {
         let row = EpochRow {
             epoch: 1,
             time: 2.5,
-            train: [1.0, 2.0, 3.0],
+            train: vec![1.0, 2.0, 3.0],
             lr: [0.1, 1.0 / 3.0, 1e-7],
             ..EpochRow::default()
         };

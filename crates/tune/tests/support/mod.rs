@@ -13,7 +13,7 @@ use onsa_tune::models::{Architecture, ClassMap, Family, Model, TensorInfo, Weigh
 use safetensors::{Dtype, SafeTensors};
 use serde_json::Value as Json;
 
-pub const FAMILIES: [Family; 3] = Family::ALL;
+pub const FAMILIES: [Family; 3] = Family::DETECTORS;
 
 /// A file of fixtures/.
 pub fn path(name: &str) -> PathBuf {

@@ -454,6 +454,7 @@ impl Executor {
             Step::GlobalAvgPool { x, y } => self.global_mean(stream, t(x), t(y)),
             Step::Copy { x, y, add } => self.sum(stream, t(x), None, t(y), *add),
             Step::Zero { y } => self.zero(stream, t(y)),
+            Step::Gate { .. } => Err(CudaError::Unsupported(format!("the operator {}", step.name()))),
             _ => self.gradient_step(stream, step, grads),
         }
     }
@@ -536,6 +537,7 @@ impl Executor {
                 self.attention_grad(stream, *attention, t(x), t(dy), t(dx), *add)
             }
             Step::GlobalAvgPoolGrad { dy, dx, add } => self.global_mean_grad(stream, t(dy), t(dx), *add),
+            Step::GateGrad { .. } => Err(CudaError::Unsupported(format!("the operator {}", step.name()))),
             _ => unreachable!("a forward step"),
         }
     }

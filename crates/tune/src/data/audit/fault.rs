@@ -31,6 +31,10 @@ pub enum FaultKind {
     ClassWithoutBoxes,
     /// A listed image that does not exist.
     MissingImage,
+    /// A class of one split that another does not have.
+    ClassMismatch,
+    /// A group (a patient, a field, a cell) with images on both sides of a split.
+    GroupLeak,
     /// An image listed twice in a split.
     ListedTwice,
     /// An image that the annotations or image sets do not list.

@@ -16,6 +16,13 @@ pub enum DataError {
         .0.display()
     )]
     UnknownForm(PathBuf),
+    /// A file or folder of which no classification data set can be made.
+    #[error(
+        "{} is no classification data set: expected train/ and val/ (or test/) that hold one folder of images a class, a \
+         .csv with the columns image and label, or IDX files",
+        .0.display()
+    )]
+    UnknownClassifyForm(PathBuf),
     /// The data.yaml is wrong.
     #[error(transparent)]
     Yaml(#[from] DataYamlError),
@@ -61,7 +68,9 @@ impl DataError {
     /// The file and line at fault, as far as they are known.
     pub fn place(&self) -> Option<(&Path, Option<usize>)> {
         match self {
-            DataError::NotFound(path) | DataError::UnknownForm(path) => Some((path, None)),
+            DataError::NotFound(path)
+            | DataError::UnknownForm(path)
+            | DataError::UnknownClassifyForm(path) => Some((path, None)),
             DataError::Yaml(e) => Some((&e.path, e.line)),
             DataError::Line { path, line, .. } => Some((path, Some(*line))),
             DataError::File(FileError::Read { path, .. } | FileError::TooLarge { path, .. }) => {

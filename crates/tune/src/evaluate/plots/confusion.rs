@@ -5,7 +5,42 @@ use crate::evaluate::Confusion;
 
 /// The matrix of `confusion`; `normalised`: shares of each column in place of counts. `names`: the class list.
 pub fn confusion_plot(confusion: &Confusion, names: &[String], normalised: bool) -> Drawing {
+    let total: u64 = confusion.counts.iter().sum();
+    let right: u64 = (0..confusion.classes).map(|i| confusion.get(i, i)).sum();
+    let description = format!(
+        "Rows are what the model said, columns the truth, at confidence {} and IoU {}. {right} of {total} entries lie on \
+         the diagonal.",
+        Confusion::CONFIDENCE,
+        Confusion::IOU
+    );
     let side = confusion.classes + 1;
+    matrix_plot(side, &confusion.counts, &confusion.normalised(), names, &description, normalised)
+}
+
+/// The confusion matrix of a classifier, `[predicted][true]`; `normalised`: shares of each column in place of counts.
+pub fn class_confusion_plot(confusion: &[Vec<u64>], names: &[String], normalised: bool) -> Drawing {
+    let side = confusion.len();
+    let counts: Vec<u64> = confusion.concat();
+    let of_truth: Vec<u64> = (0..side).map(|t| confusion.iter().map(|row| row[t]).sum()).collect();
+    let share = |(i, &count): (usize, &u64)| count as f64 / of_truth[i % side].max(1) as f64;
+    let shares: Vec<f64> = counts.iter().enumerate().map(share).collect();
+    let right: u64 = (0..side).map(|i| confusion[i][i]).sum();
+    let description = format!(
+        "Rows are what the model said, columns the truth. {right} of {} images lie on the diagonal.",
+        of_truth.iter().sum::<u64>()
+    );
+    matrix_plot(side, &counts, &shares, names, &description, normalised)
+}
+
+/// A square matrix of counts with the share of its column that each is. An index beyond `names` is the background.
+fn matrix_plot(
+    side: usize,
+    counts: &[u64],
+    shares: &[f64],
+    names: &[String],
+    description: &str,
+    normalised: bool,
+) -> Drawing {
     let name = |i: usize| names.get(i).map_or("background", String::as_str);
     let cell = (400.0 / side as f64).clamp(5.0, 56.0);
     // Names of thin rows would overlap: only every so many of them is written.
@@ -17,24 +52,15 @@ pub fn confusion_plot(confusion: &Confusion, names: &[String], normalised: bool)
     let extent = cell * side as f64;
     let (width, height) = ((left + extent + 20.0).max(300.0), top + extent + margin + 26.0);
 
-    let total: u64 = confusion.counts.iter().sum();
-    let right: u64 = (0..confusion.classes).map(|i| confusion.get(i, i)).sum();
     let title = if normalised { "Confusion, share of each true class" } else { "Confusion, counts" };
-    let description = format!(
-        "Rows are what the model said, columns the truth, at confidence {} and IoU {}. {right} of {total} entries lie on \
-         the diagonal.",
-        Confusion::CONFIDENCE,
-        Confusion::IOU
-    );
-    let mut drawing = Drawing::new(title, &description, width, height);
+    let mut drawing = Drawing::new(title, description, width, height);
     drawing.text("title", (12.0, 22.0), Anchor::Start, 0.0, title);
     drawing.rect("frame", (left, top), (extent, extent), 1.0, "");
 
-    let shares = confusion.normalised();
-    let most = confusion.counts.iter().copied().max().unwrap_or(0).max(1) as f64;
+    let most = counts.iter().copied().max().unwrap_or(0).max(1) as f64;
     for (predicted, row) in shares.chunks_exact(side).enumerate() {
         for (truth, share) in row.iter().enumerate() {
-            let count = confusion.get(predicted, truth);
+            let count = counts[predicted * side + truth];
             if count == 0 {
                 continue;
             }
@@ -62,7 +88,7 @@ pub fn confusion_plot(confusion: &Confusion, names: &[String], normalised: bool)
         }
     }
     let class = if size < 11.0 { "small" } else { "" };
-    for i in (0..side).filter(|i| i % every == 0 || *i == confusion.classes) {
+    for i in (0..side).filter(|i| i % every == 0 || *i == names.len()) {
         let text = fit(name(i), size, margin - 12.0);
         let at = (i as f64 + 0.5) * cell + size * 0.35;
         drawing.text(class, (left - 6.0, top + at), Anchor::End, 0.0, &text);

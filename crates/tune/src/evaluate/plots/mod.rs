@@ -10,7 +10,7 @@ pub mod theme;
 
 use std::path::{Path, PathBuf};
 
-pub use confusion::confusion_plot;
+pub use confusion::{class_confusion_plot, confusion_plot};
 pub use curves::curve_plots;
 pub use labels::labels_plot;
 pub use results::{ResultsTable, results_charts, results_plot};

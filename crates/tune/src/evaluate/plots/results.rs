@@ -53,12 +53,27 @@ impl ResultsTable {
 /// Title, what it says, y label, (column, name in the legend).
 type Panel = (&'static str, &'static str, &'static str, &'static [(&'static str, &'static str)]);
 
-const PANELS: [Panel; 6] = [
+/// The titles of the panels whose best epoch is marked.
+const MARKED: [&str; 2] = ["Average precision", "Accuracy"];
+
+const PANELS: [Panel; 8] = [
     (
         "Average precision",
         "The figure that training tries to raise, epoch by epoch",
         "",
         &[("metrics/mAP50(B)", "mAP50"), ("metrics/mAP50-95(B)", "mAP50-95")],
+    ),
+    (
+        "Accuracy",
+        "The share of validation images that the model is right about",
+        "",
+        &[("metrics/accuracy_top5", "top-5"), ("metrics/accuracy_top1", "top-1")],
+    ),
+    (
+        "Loss",
+        "How wrong the class probabilities are",
+        "Loss",
+        &[("train/loss", "training"), ("val/loss", "validation")],
     ),
     (
         "Precision and recall by epoch",
@@ -124,7 +139,8 @@ pub fn results_charts(table: &ResultsTable) -> Vec<Drawing> {
             let finite = s.points.iter().filter(|p| p.1.is_finite());
             finite.copied().reduce(|a, b| if b.1 > a.1 { b } else { a })
         };
-        let mark = (title == PANELS[0].0)
+        let mark = MARKED
+            .contains(&title)
             .then(|| series.last().and_then(best))
             .flatten()
             .map(|p| (p, format!("best {:.3}, epoch {}", p.1, p.0)));

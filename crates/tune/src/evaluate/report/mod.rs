@@ -1,8 +1,11 @@
 //! `report.html`: one file that shows what a run gave. It asks for nothing outside itself, runs no script, and escapes every
 //! text, for class and file names come from strangers.
 
+mod classify;
 mod page;
 mod sections;
+
+pub use classify::{ClassifyPicture, ClassifyReport, render_classifier};
 
 use std::path::Path;
 
@@ -93,7 +96,7 @@ pub fn render(input: &ReportInput, pictures: &Pictures) -> Result<String, Evalua
     let Pictures { samples, worst, suspects, suspect_labels } = pictures;
     let mut page = page::Page::new(&input.title);
     sections::headline(&mut page, input, !samples.is_empty());
-    sections::learning(&mut page, input);
+    sections::learning(&mut page, input.results.as_ref());
     sections::accuracy(&mut page, input);
     sections::classes(&mut page, input);
     sections::pictures(

@@ -3,7 +3,7 @@
 use super::page::Page;
 use super::{Fact, ReportInput, ReportPicture};
 use crate::evaluate::plots::svg::escape;
-use crate::evaluate::plots::{confusion_plot, curve_plots, results_charts};
+use crate::evaluate::plots::{ResultsTable, confusion_plot, curve_plots, results_charts};
 use crate::evaluate::{DetectMetrics, EvaluateError, draw};
 
 /// The longer side of a picture in the report, in pixels.
@@ -102,8 +102,8 @@ fn card(page: &mut Page, name: &str, value: f64, before: Option<f64>) {
 }
 
 /// Average precision, losses and learning rate by epoch.
-pub fn learning(page: &mut Page, input: &ReportInput) {
-    let Some(results) = input.results.as_ref().filter(|r| !r.rows.is_empty()) else { return };
+pub fn learning(page: &mut Page, results: Option<&ResultsTable>) {
+    let Some(results) = results.filter(|r| !r.rows.is_empty()) else { return };
     page.heading("learning", "Training");
     page.paragraph(
         "muted",

@@ -50,6 +50,10 @@ impl Writer<'_, '_> {
                 let y = self.names[node.inputs[1]].clone();
                 self.b.named(&node.name, "Add", &[&x, &y], &[])
             }
+            Kind::Gate => {
+                let y = self.names[node.inputs[1]].clone();
+                self.b.named(&node.name, "Mul", &[&x, &y], &[])
+            }
             Kind::Affine { scale, shift } => {
                 let dims = [1, scale.len(), 1, 1];
                 let factor = self.b.floats(&format!("{}.scale", node.name), self.style.elem, &dims, scale);

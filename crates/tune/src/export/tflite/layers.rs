@@ -111,6 +111,10 @@ impl<'a> Writer<'a> {
                 let y = self.values[node.inputs[1]];
                 self.op(Op::Add, &[x, y], &shape, Options::None)
             }
+            Kind::Gate => {
+                let y = self.values[node.inputs[1]];
+                self.op(Op::Mul, &[x, y], &shape, Options::None)
+            }
             Kind::Affine { scale, shift } => {
                 let factor = self.floats(&format!("{}.scale", node.name), &[scale.len()], scale);
                 let y = self.op(Op::Mul, &[x, factor], &shape, Options::None);

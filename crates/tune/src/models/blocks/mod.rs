@@ -4,12 +4,14 @@
 //! dict. Values are `[n, h, w, c]`; a block changes c, and h and w only where it has a stride.
 
 mod attention;
+mod classify;
 mod csp;
 mod detect;
 
 use onsa_compute::graph::{Activation, Conv, Graph, Value};
 
 pub use attention::{AreaBlock, a2c2f, area_heads, c2psa, psa_heads};
+pub use classify::classify;
 pub use csp::{Inner, c2f, c3k, c3k2, sppf};
 pub use detect::{BOX_BINS, ClassBranch, Head, detect};
 

@@ -1,20 +1,62 @@
-//! Ultralytics' model descriptions: lists of layers with multiples, read and written.
+//! Model descriptions, read and written: Ultralytics' lists of layers with multiples, and for the families that have
+//! no such list their name with its multiples.
 
 use serde_json::{Map, Value as Json, json};
 
 use crate::models::architecture::Architecture;
 use crate::models::error::ModelError;
-use crate::models::registry::Family;
+use crate::models::registry::{Family, Task};
 use crate::models::scaling::{Scale, Scaling};
 use crate::models::{yolo11, yolo12, yolov8};
 
-/// A family's layers as its description lists them.
-fn layers(family: Family) -> &'static [&'static str] {
-    match family {
-        Family::Yolov8 => yolov8::LAYERS,
-        Family::Yolo11 => yolo11::LAYERS,
-        Family::Yolo12 => yolo12::LAYERS,
+/// The networks that are described by a list of layers.
+const LISTED: [(Family, Task); 5] = [
+    (Family::Yolov8, Task::Detect),
+    (Family::Yolo11, Task::Detect),
+    (Family::Yolo12, Task::Detect),
+    (Family::Yolov8, Task::Classify),
+    (Family::Yolo11, Task::Classify),
+];
+
+/// A network's layers as its description lists them.
+fn layers((family, task): (Family, Task)) -> Vec<&'static str> {
+    match (family, task) {
+        (Family::Yolov8, Task::Classify) => with_head(&yolov8::LAYERS[..9], None),
+        (Family::Yolo11, Task::Classify) => with_head(&yolo11::LAYERS[..9], Some("-1 2 C2PSA 1024")),
+        (Family::Yolov8, _) => yolov8::LAYERS.to_vec(),
+        (Family::Yolo11, _) => yolo11::LAYERS.to_vec(),
+        _ => yolo12::LAYERS.to_vec(),
     }
+}
+
+/// A classifier's layers: the detector's backbone, what stands between, and the head.
+fn with_head(backbone: &[&'static str], between: Option<&'static str>) -> Vec<&'static str> {
+    backbone.iter().copied().chain(between).chain(["-1 1 Classify nc"]).collect()
+}
+
+/// A description of a family that has no list of layers, as [`Architecture::description`] writes it.
+fn described_by_name(map: &Map<String, Json>) -> Result<Architecture, ModelError> {
+    let bad = |reason: String| ModelError::Description(reason);
+    let named = map.get("family").and_then(Json::as_str).unwrap_or_default();
+    let family = Family::CLASSIFIERS
+        .into_iter()
+        .find(|family| family.name() == named)
+        .ok_or_else(|| bad(format!("its family `{named}` is not known")))?;
+    let number =
+        |key: &str| map.get(key).and_then(Json::as_f64).ok_or_else(|| bad(format!("it has no `{key}`")));
+    let (depth, width) = (number("depth")?, number("width")?);
+    let classes = map.get("nc").and_then(Json::as_u64).unwrap_or(1000) as usize;
+    let published =
+        family.scales().iter().map(|&scale| Architecture::published_classifier(family, scale, classes));
+    let same = |a: &Architecture| a.scaling.depth == depth && a.scaling.width == width;
+    let mut architecture = published.into_iter().find(same).unwrap_or_else(|| {
+        let scaling = Scaling { depth, width, ..family.scaling(Scale::N) };
+        Architecture::custom_classifier(family, scaling, None, classes)
+    });
+    if let Some(channels) = map.get("channels").and_then(Json::as_u64) {
+        architecture.image_channels = channels as usize;
+    }
+    Ok(architecture)
 }
 
 /// What a description says.
@@ -23,10 +65,16 @@ pub(super) enum Described {
     FamilyAlone(Family),
 }
 
+/// What a description without `family` may say beside its layers.
+const FIXED: [(&str, &str); 3] = [("activation", "SiLU"), ("end2end", "false"), ("reg_max", "16")];
+
 pub(super) fn described(description: &Json) -> Result<Described, ModelError> {
     let bad = |reason: String| ModelError::Description(reason);
     let map = description.as_object().ok_or_else(|| bad("it is no mapping".into()))?;
-    for (key, supported) in [("activation", "SiLU"), ("end2end", "false"), ("reg_max", "16")] {
+    if map.contains_key("family") {
+        return described_by_name(map).map(Described::Full);
+    }
+    for (key, supported) in FIXED {
         let value = map.get(key).map(text).unwrap_or_default();
         let fits = match key {
             "activation" => value.contains(supported),
@@ -47,7 +95,7 @@ pub(super) fn described(description: &Json) -> Result<Described, ModelError> {
             })?);
         }
     }
-    let (family, max_channels) = match_family(&rows)?;
+    let ((family, task), max_channels) = match_family(&rows)?;
 
     let letter = map.get("scale").and_then(Json::as_str).and_then(single_letter).or_else(|| {
         let file = map.get("yaml_file").and_then(Json::as_str)?;
@@ -62,8 +110,13 @@ pub(super) fn described(description: &Json) -> Result<Described, ModelError> {
 
     let classes = map.get("nc").and_then(Json::as_u64).unwrap_or(80) as usize;
     let scale = letter.and_then(Scale::from_letter);
-    let mut architecture = Architecture::custom(family, scaling, scale, classes);
-    architecture.scale = scale.filter(|&s| same_network(family.scaling(s), scaling));
+    let (mut architecture, published): (_, fn(Family, Scale) -> Scaling) = match task {
+        Task::Detect => (Architecture::custom(family, scaling, scale, classes), Family::scaling),
+        Task::Classify => {
+            (Architecture::custom_classifier(family, scaling, scale, classes), Family::classifier_scaling)
+        }
+    };
+    architecture.scale = scale.filter(|&s| same_network(published(family, s), scaling));
     if let Some(channels) = map.get("channels").or(map.get("ch")).and_then(Json::as_u64) {
         architecture.image_channels = channels as usize;
     }
@@ -153,7 +206,7 @@ impl Row {
             return true;
         }
         let (mut ours, mut theirs) = (line.split(' '), listed.split(' '));
-        let number_for_nc = self.module == "Detect";
+        let number_for_nc = matches!(self.module.as_str(), "Detect" | "Classify");
         let same = ours.by_ref().zip(theirs.by_ref()).enumerate().all(|(i, (a, b))| {
             a == b
                 || (i == 3 && self.channels() == Some(cap) && b.parse::<usize>().is_ok_and(|b| b > cap))
@@ -178,25 +231,29 @@ fn text(value: &Json) -> String {
     }
 }
 
-/// The family with these layers, and the channels that its description stops at (older descriptions of the larger scales
-/// carry the cap in the layers).
-fn match_family(rows: &[Row]) -> Result<(Family, usize), ModelError> {
+/// The network with these layers, and the channels that its description stops at (older descriptions of the larger
+/// scales carry the cap in the layers).
+fn match_family(rows: &[Row]) -> Result<((Family, Task), usize), ModelError> {
     let cap = rows.iter().filter_map(Row::channels).max().unwrap_or(0);
-    let fitting = |family: Family| {
-        let listed = layers(family);
-        listed.iter().zip(rows).take_while(|(l, row)| row.matches(l, cap)).count()
-    };
-    let nearest =
-        Family::ALL.into_iter().max_by_key(|&family| fitting(family)).expect("there is more than one family");
-    let (listed, fit) = (layers(nearest), fitting(nearest));
-    if fit == listed.len() && rows.len() == listed.len() {
-        return Ok((nearest, cap));
+    let fitting =
+        |listed: &[&str]| listed.iter().zip(rows).take_while(|(l, row)| row.matches(l, cap)).count();
+    if let Some(found) = LISTED.into_iter().find(|&network| {
+        let listed = layers(network);
+        fitting(&listed) == listed.len() && rows.len() == listed.len()
+    }) {
+        return Ok((found, cap));
     }
+    let (family, task) = LISTED
+        .into_iter()
+        .max_by_key(|&network| fitting(&layers(network)))
+        .expect("there is more than one network");
+    let listed = layers((family, task));
+    let fit = fitting(&listed);
     let found = rows.get(fit).map_or("missing".to_owned(), |row| format!("`{}`", row.line()));
     let needed = listed.get(fit).map_or("nothing".to_owned(), |l| format!("`{l}`"));
     Err(ModelError::Description(format!(
-        "supported are yolov8, yolo11 and yolo12 for detection; the nearest is {}, but layer {fit} is {found} where that has {needed}",
-        nearest.name()
+        "supported are yolov8, yolo11 and yolo12 for detection and yolov8 and yolo11 for classification; the nearest is {}, but layer {fit} is {found} where that has {needed}",
+        family.name()
     )))
 }
 
@@ -204,6 +261,15 @@ impl Architecture {
     /// A description that [`from_description`] reads, in the form of Ultralytics' model files; what saved checkpoints
     /// carry.
     pub fn description(&self) -> Json {
+        if !LISTED.contains(&(self.family, self.task)) {
+            return json!({
+                "family": self.family.name(),
+                "depth": self.scaling.depth,
+                "width": self.scaling.width,
+                "nc": self.classes,
+                "channels": self.image_channels,
+            });
+        }
         // The letter decides the blocks that differ by scale; custom multiples take the smallest one with theirs.
         let letter = self.scale.unwrap_or(match (self.all_c3k, self.residual) {
             (_, true) => Scale::L,
@@ -211,11 +277,12 @@ impl Architecture {
             (false, false) => Scale::N,
         });
         let Scaling { depth, width, max_channels } = self.scaling;
-        let rows: Vec<Json> = layers(self.family).iter().map(|row| row_json(row)).collect();
-        let (backbone, head) = rows.split_at(rows.len().min(match self.family {
-            Family::Yolov8 => 10,
-            Family::Yolo11 => 11,
-            Family::Yolo12 => 9,
+        let rows: Vec<Json> = layers((self.family, self.task)).iter().map(|row| row_json(row)).collect();
+        let (backbone, head) = rows.split_at(rows.len().min(match (self.task, self.family) {
+            (Task::Classify, _) => self.head_index(),
+            (_, Family::Yolov8) => 10,
+            (_, Family::Yolo11) => 11,
+            _ => 9,
         }));
         json!({
             "nc": self.classes,

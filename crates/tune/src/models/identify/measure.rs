@@ -2,30 +2,40 @@
 
 use crate::models::architecture::{Architecture, Model};
 use crate::models::error::ModelError;
-use crate::models::registry::Family;
+use crate::models::registry::{Family, Task};
 use crate::models::scaling::{Scale, Scaling};
 use crate::models::weights::Names;
 
 /// Takes classes, class width and image channels from the tensors, where they are there.
 pub(super) fn read_sizes(architecture: &mut Architecture, names: &Names) {
+    if let Some(&[_, channels, _, _]) = names.shape(architecture.first_weight()) {
+        architecture.image_channels = channels;
+    }
+    if architecture.task == Task::Classify {
+        let layer = &architecture.class_layers()[0];
+        if let Some(&[classes, _]) = names.shape(&format!("{layer}.weight")) {
+            architecture.classes = classes;
+        }
+        return;
+    }
     let head = architecture.head_index();
     if let Some(&[classes, width, 1, 1]) = names.shape(&format!("model.{head}.cv3.0.2.weight")) {
         architecture.classes = classes;
         architecture.class_width = Some(width);
     }
-    if let Some(&[_, channels, _, _]) = names.shape("model.0.conv.weight") {
-        architecture.image_channels = channels;
-    }
 }
 
 pub(super) fn from_names(names: &Names) -> Result<Architecture, ModelError> {
+    if let Some(classifier) = classifier_from_names(names) {
+        return Ok(classifier);
+    }
     let has_head = |family: &Family| {
         let head = Architecture::published(*family, Scale::N, 1).head_index();
         names.shape(&format!("model.{head}.cv2.0.0.conv.weight")).is_some()
     };
-    let mut families: Vec<Family> = Family::ALL.into_iter().filter(has_head).collect();
+    let mut families: Vec<Family> = Family::DETECTORS.into_iter().filter(has_head).collect();
     if families.is_empty() {
-        families = Family::ALL.to_vec();
+        families = Family::DETECTORS.to_vec();
     }
     let mut best: Option<(f64, Architecture)> = None;
     for family in families {
@@ -42,13 +52,36 @@ pub(super) fn from_names(names: &Names) -> Result<Architecture, ModelError> {
         Some((fit, architecture)) if fit >= 0.5 => Ok(architecture),
         best => Err(ModelError::Unidentified(match best {
             Some((fit, nearest)) if fit > 0.0 => format!(
-                "the nearest is {}, of whose convolutions {:.0} % are there; supported are yolov8, yolo11 and yolo12 for detection",
+                "the nearest is {}, of whose convolutions {:.0} % are there; supported are yolov8, yolo11 and yolo12 for detection, yolov8, yolo11, efficientnet_lite, resnet and mobilenet_v3 for classification",
                 nearest.name(),
                 fit * 100.0
             ),
             _ => "none of its names is a convolution of yolov8, yolo11 or yolo12 (such as `model.0.conv.weight`)".into(),
         })),
     }
+}
+
+/// The classification network whose logits layer is there and whose convolutions all fit: of several (ResNet-18 is a
+/// part of ResNet-34) the largest.
+fn classifier_from_names(names: &Names) -> Option<Architecture> {
+    let published = Family::CLASSIFIERS.into_iter().flat_map(|family| {
+        family.scales().iter().map(move |&scale| Architecture::published_classifier(family, scale, 1))
+    });
+    let of_yolo = [Family::Yolov8, Family::Yolo11].into_iter().filter_map(|family| {
+        let Architecture { scaling, all_c3k, .. } = measured(family, names)?;
+        Some(Architecture { all_c3k, ..Architecture::custom_classifier(family, scaling, None, 1) })
+    });
+    let fitting = published.chain(of_yolo).filter_map(|mut candidate| {
+        let layer = &candidate.class_layers()[0];
+        names.shape(&format!("{layer}.weight"))?;
+        read_sizes(&mut candidate, names);
+        (fit(&candidate, names) == 1.0).then_some(candidate)
+    });
+    // Of equal ones the first: a published size before a measured one.
+    let size = |a: &Architecture| Model::build(a, [1, 32, 32]).map_or(0, |model| model.parameter_count());
+    let fitting: Vec<(usize, Architecture)> = fitting.map(|a| (size(&a), a)).collect();
+    let largest = fitting.iter().map(|(size, _)| *size).max()?;
+    fitting.into_iter().find(|(size, _)| *size == largest).map(|(_, a)| a)
 }
 
 /// Share of an architecture's convolution weights that are there, in the right shape.
@@ -80,7 +113,7 @@ fn measured(family: Family, names: &Names) -> Option<Architecture> {
     let (block, listed) = match family {
         Family::Yolov8 => ("model.4", 6),
         Family::Yolo11 => ("model.2", 2),
-        Family::Yolo12 => ("model.6", 4),
+        _ => ("model.6", 4),
     };
     let marker = if family == Family::Yolo12 { "0.attn.qkv.conv.weight" } else { "cv1.conv.weight" };
     let repeats = (0..).take_while(|j| names.shape(&format!("{block}.m.{j}.{marker}")).is_some()).count();

@@ -149,9 +149,11 @@ impl Fill {
         source: &[usize],
         classes: &ClassMap,
     ) -> Result<Fill, Vec<usize>> {
-        let is_class_logits = (0..model.levels.len()).any(|l| {
-            name.strip_prefix(model.logit_names(l).1.as_str()).is_some_and(|rest| rest.starts_with('.'))
-        });
+        let is_class_logits = model
+            .architecture
+            .class_layers()
+            .iter()
+            .any(|layer| name.strip_prefix(layer.as_str()).is_some_and(|rest| rest.starts_with('.')));
         if is_class_logits {
             let mut needed = target.to_vec();
             needed[0] = classes.source_classes;
@@ -164,7 +166,7 @@ impl Fill {
         if source == target {
             return Ok(Fill::Whole { index });
         }
-        let is_first = name == "model.0.conv.weight";
+        let is_first = name == model.architecture.first_weight();
         if is_first
             && source.len() == 4
             && source[0] == target[0]

@@ -58,7 +58,9 @@ impl Wrapper {
         } else if tensors.iter().any(|t| t.name == FIRST) {
             Wrapper { prefix: String::new(), adds_model: true }
         } else {
-            Wrapper { prefix: String::new(), adds_model: false }
+            let first = ["_conv_stem.weight", "features.0.0.weight", "conv1.weight"];
+            let prefix = first.into_iter().find_map(shortest).unwrap_or_default();
+            Wrapper { prefix, adds_model: false }
         }
     }
 

@@ -2,7 +2,7 @@
 
 use onsa_compute::graph::{Graph, Value};
 
-use super::blocks::{Inner, c2psa, c3k2, conv, sppf};
+use super::blocks::{Inner, c2psa, c3k2, classify, conv, sppf};
 use super::scaling::Scaling;
 
 /// Index of the head among the top-level modules.
@@ -36,9 +36,19 @@ pub const LAYERS: &[&str] = &[
     "16,19,22 1 Detect nc",
 ];
 
-/// Backbone and neck: from the image `[n, h, w, channels]` to the levels of stride 8, 16 and 32. `all_c3k` (scales m, l
-/// and x) makes every C3k2 block chain C3k blocks.
-pub fn features(g: &mut Graph, image: Value, scaling: &Scaling, all_c3k: bool) -> [Value; 3] {
+/// Index of the head of the classification network.
+pub const CLASSIFY_HEAD: usize = 10;
+
+/// The classification network: the backbone without its pyramid pooling, and a [`classify`] head.
+pub fn classifier(g: &mut Graph, image: Value, scaling: &Scaling, all_c3k: bool, classes: usize) -> Value {
+    let [.., x] = backbone(g, image, scaling, all_c3k);
+    let x = c2psa(g, x, "model.9", scaling.channels(1024), scaling.repeats(2));
+    classify(g, x, &format!("model.{CLASSIFY_HEAD}"), classes)
+}
+
+/// Modules 0 to 8: what strides 8, 16 and 32 give. `all_c3k` (scales m, l and x) makes every C3k2 block chain C3k
+/// blocks.
+fn backbone(g: &mut Graph, image: Value, scaling: &Scaling, all_c3k: bool) -> [Value; 3] {
     let c = |channels| scaling.channels(channels);
     let d = |repeats| scaling.repeats(repeats);
     let light = if all_c3k { Inner::C3k } else { Inner::Bottleneck };
@@ -51,7 +61,18 @@ pub fn features(g: &mut Graph, image: Value, scaling: &Scaling, all_c3k: bool) -
     let x = conv(g, backbone8, "model.5", c(512), 3, 2); // stride 16
     let backbone16 = c3k2(g, x, "model.6", c(512), d(2), Inner::C3k, 0.5);
     let x = conv(g, backbone16, "model.7", c(1024), 3, 2); // stride 32
-    let x = c3k2(g, x, "model.8", c(1024), d(2), Inner::C3k, 0.5);
+    let backbone32 = c3k2(g, x, "model.8", c(1024), d(2), Inner::C3k, 0.5);
+    [backbone8, backbone16, backbone32]
+}
+
+/// Backbone and neck: from the image `[n, h, w, channels]` to the levels of stride 8, 16 and 32. For `all_c3k` see
+/// [`backbone`].
+pub fn features(g: &mut Graph, image: Value, scaling: &Scaling, all_c3k: bool) -> [Value; 3] {
+    let c = |channels| scaling.channels(channels);
+    let d = |repeats| scaling.repeats(repeats);
+    let light = if all_c3k { Inner::C3k } else { Inner::Bottleneck };
+
+    let [backbone8, backbone16, x] = backbone(g, image, scaling, all_c3k);
     let x = sppf(g, x, "model.9", c(1024));
     let backbone32 = c2psa(g, x, "model.10", c(1024), d(2));
 

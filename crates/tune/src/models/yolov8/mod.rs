@@ -2,7 +2,7 @@
 
 use onsa_compute::graph::{Graph, Value};
 
-use super::blocks::{c2f, conv, sppf};
+use super::blocks::{c2f, classify, conv, sppf};
 use super::scaling::Scaling;
 
 /// Index of the head among the top-level modules.
@@ -35,8 +35,17 @@ pub const LAYERS: &[&str] = &[
     "15,18,21 1 Detect nc",
 ];
 
-/// Backbone and neck: from the image `[n, h, w, channels]` to the levels of stride 8, 16 and 32.
-pub fn features(g: &mut Graph, image: Value, scaling: &Scaling) -> [Value; 3] {
+/// Index of the head of the classification network.
+pub const CLASSIFY_HEAD: usize = 9;
+
+/// The classification network: the backbone without its pyramid pooling, and a [`classify`] head.
+pub fn classifier(g: &mut Graph, image: Value, scaling: &Scaling, classes: usize) -> Value {
+    let [.., x] = backbone(g, image, scaling);
+    classify(g, x, &format!("model.{CLASSIFY_HEAD}"), classes)
+}
+
+/// Modules 0 to 8: what strides 8, 16 and 32 give.
+fn backbone(g: &mut Graph, image: Value, scaling: &Scaling) -> [Value; 3] {
     let c = |channels| scaling.channels(channels);
     let d = |repeats| scaling.repeats(repeats);
 
@@ -48,7 +57,16 @@ pub fn features(g: &mut Graph, image: Value, scaling: &Scaling) -> [Value; 3] {
     let x = conv(g, backbone8, "model.5", c(512), 3, 2); // stride 16
     let backbone16 = c2f(g, x, "model.6", c(512), d(6), true);
     let x = conv(g, backbone16, "model.7", c(1024), 3, 2); // stride 32
-    let x = c2f(g, x, "model.8", c(1024), d(3), true);
+    let backbone32 = c2f(g, x, "model.8", c(1024), d(3), true);
+    [backbone8, backbone16, backbone32]
+}
+
+/// Backbone and neck: from the image `[n, h, w, channels]` to the levels of stride 8, 16 and 32.
+pub fn features(g: &mut Graph, image: Value, scaling: &Scaling) -> [Value; 3] {
+    let c = |channels| scaling.channels(channels);
+    let d = |repeats| scaling.repeats(repeats);
+
+    let [backbone8, backbone16, x] = backbone(g, image, scaling);
     let backbone32 = sppf(g, x, "model.9", c(1024));
 
     let up = g.upsample2(backbone32); // stride 16

@@ -10,14 +10,18 @@ mod boxes;
 pub(crate) mod ciou;
 mod class_weights;
 mod classes;
+mod cross_entropy;
 pub(crate) mod math;
 
 use rayon::prelude::*;
+
+use crate::models::Task;
 
 use super::assign::{Assigner, Foreground, Grid, ImageMaps, TalConfig, Truth};
 
 pub use crate::data::batch::Target;
 pub use class_weights::class_weights;
+pub use cross_entropy::{CrossEntropy, log_softmax};
 
 /// What each loss term is multiplied by.
 #[derive(Clone, Copy, Debug, PartialEq)]
@@ -67,7 +71,7 @@ impl LossConfig {
     }
 }
 
-/// The loss of a batch, gains applied.
+/// The loss of a batch, gains applied. A classifier's cross-entropy stands as the class term, the others are 0.
 #[derive(Clone, Copy, Debug, Default, PartialEq)]
 pub struct LossItems {
     /// CIoU term.
@@ -80,6 +84,24 @@ pub struct LossItems {
     pub total: f64,
     /// Number of anchors with a positive class target.
     pub foreground: usize,
+}
+
+impl LossItems {
+    /// The terms that the task has, in the order of [`term_names`].
+    pub fn terms(&self, task: Task) -> Vec<f64> {
+        match task {
+            Task::Detect => vec![self.box_, self.cls, self.dfl],
+            Task::Classify => vec![self.cls],
+        }
+    }
+}
+
+/// Names of a task's loss terms.
+pub fn term_names(task: Task) -> &'static [&'static str] {
+    match task {
+        Task::Detect => &["box", "cls", "dfl"],
+        Task::Classify => &["loss"],
+    }
 }
 
 /// Why a loss could not be computed. The gradients are then of no use.
@@ -111,6 +133,12 @@ pub enum LossError {
         class: usize,
         /// Number of classes of the model.
         nc: usize,
+    },
+    /// An image to be classified without a class.
+    #[error("image {image} of the batch has no class; check the data set")]
+    Unlabelled {
+        /// Index of the image in the batch.
+        image: usize,
     },
     /// A target belongs to no image of the batch.
     #[error("a target belongs to image {image}, but the batch has {n} images")]

@@ -118,6 +118,14 @@ impl Optimiser {
         Ok(Self { kind, beta1: momentum, slots: slots.to_vec(), steps: 0, state, scratch })
     }
 
+    /// A fresh optimiser of the same rule and arena for other slots.
+    ///
+    /// # Errors
+    /// As [`Optimiser::new`].
+    pub fn anew(&self, slots: &[ParamSlot]) -> Result<Self, SlotError> {
+        Self::new(self.kind, self.beta1, self.state[0].len(), slots)
+    }
+
     /// The rule.
     pub fn kind(&self) -> Kind {
         self.kind

@@ -79,8 +79,6 @@ const TABLE: &[Unheard] = &[
     unheard("dlam", &["1", "1.0"], OTHER_TASK),
     unheard("bgr", &["0", "0.0"], "channels are never swapped"),
     unheard("copy_paste_mode", &["flip"], "copy_paste needs outlines, and detection data has boxes only"),
-    unheard("auto_augment", &["randaugment"], OTHER_TASK),
-    unheard("erasing", &["0.4"], OTHER_TASK),
     unheard("tracker", &["tracktrack.yaml", "botsort.yaml"], "it acts on tracking, not on training"),
     unheard("save_dir", NONE, "use project=DIR name=NAME"),
 ];

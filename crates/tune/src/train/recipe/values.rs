@@ -64,6 +64,53 @@ words! {
     Task {
         /// Find objects and their boxes.
         Detect = "detect",
+        /// Tell one class of the whole image.
+        Classify = "classify",
+    }
+}
+
+impl Task {
+    /// The task as models know it.
+    pub fn of_model(self) -> crate::models::Task {
+        match self {
+            Task::Detect => crate::models::Task::Detect,
+            Task::Classify => crate::models::Task::Classify,
+        }
+    }
+}
+
+words! {
+    /// How a run fine-tunes; see [`crate::train::strategy`].
+    Strategy {
+        /// As the other arguments say.
+        Default = "default",
+        /// Only the layers that give the logits learn, on features that are computed once.
+        Head = "head",
+        /// The backbone, or what `freeze` names, stays as it is.
+        Freeze = "freeze",
+        /// Everything learns, slowly.
+        Full = "full",
+        /// The head learns first, then more and more from the top.
+        Gradual = "gradual",
+        /// Chosen from the data, and explained.
+        Auto = "auto",
+    }
+}
+
+impl Strategy {
+    /// The word for it.
+    pub fn name(self) -> String {
+        self.emit()
+    }
+}
+
+words! {
+    /// Which colour and shape changes a classifier's training images go through.
+    AutoAugment {
+        /// Two random operations of fourteen.
+        RandAugment = "randaugment",
+        /// The colour jitter of hsv_h, hsv_s and hsv_v.
+        Off = "none" | "false" | "null" | "None",
     }
 }
 
@@ -140,21 +187,17 @@ pub enum Freeze {
     Nothing,
     /// Modules 0 to n - 1.
     First(u32),
-    /// Modules by index or by name: those whose parameters' names contain `model.{item}.`.
+    /// Modules by index or by name, patterns of parameter names with `*`, or `backbone`.
     Modules(Vec<String>),
 }
 
 impl Freeze {
-    /// True if the parameter or buffer `name` (`model.3.conv.weight`) belongs to a frozen module.
-    pub fn covers(&self, name: &str) -> bool {
+    /// The request as models take it.
+    pub fn of_model(&self) -> crate::models::Freeze {
         match self {
-            Self::Nothing => false,
-            Self::First(count) => name
-                .strip_prefix("model.")
-                .and_then(|rest| rest.split('.').next())
-                .and_then(|index| index.parse::<u32>().ok())
-                .is_some_and(|index| index < *count),
-            Self::Modules(modules) => modules.iter().any(|module| name.contains(&format!("model.{module}."))),
+            Self::Nothing => crate::models::Freeze::None,
+            Self::First(count) => crate::models::Freeze::First(*count as usize),
+            Self::Modules(parts) => crate::models::Freeze::Parts(parts.clone()),
         }
     }
 }
@@ -170,12 +213,11 @@ impl Field for Freeze {
             return Ok(if count == 0 { Self::Nothing } else { Self::First(count) });
         }
         let modules: Vec<String> = items(text).map(str::to_owned).collect();
-        let plain = |m: &String| m.chars().all(|c| c.is_ascii_alphanumeric() || c == '.' || c == '_');
-        let starts_with_a_module = |m: &String| m.starts_with(|c: char| c.is_ascii_digit());
-        if modules.iter().all(|m| plain(m) && starts_with_a_module(m)) {
+        let plain = |m: &String| m.chars().all(|c| c.is_ascii_alphanumeric() || matches!(c, '.' | '_' | '*'));
+        if modules.iter().all(plain) {
             Ok(if modules.is_empty() { Self::Nothing } else { Self::Modules(modules) })
         } else {
-            Err("a count of modules (10) or a list of module indices or names ([0, 1, 23.cv2])".into())
+            Err("a count of modules (10), `backbone`, or a list of module indices, names or patterns ([0, 23.cv2, *.bn.*])".into())
         }
     }
     fn emit(&self) -> String {
@@ -195,24 +237,15 @@ mod tests {
     use super::*;
 
     #[test]
-    fn freeze_counts_modules_and_matches_whole_names() {
-        let first = Freeze::parse("10").unwrap();
-        assert!(first.covers("model.9.cv1.conv.weight"));
-        assert!(!first.covers("model.10.attn.qkv.conv.weight"));
-        let listed = Freeze::parse("[1, 23.cv2]").unwrap();
-        assert!(listed.covers("model.1.conv.weight"));
-        assert!(!listed.covers("model.10.conv.weight"));
-        assert!(listed.covers("model.23.cv2.0.0.conv.weight"));
-        assert!(!listed.covers("model.23.cv3.0.0.conv.weight"));
-    }
-
-    #[test]
     fn freeze_refuses_what_names_no_module() {
-        for text in ["-1", "backbone", "1;2"] {
+        for text in ["-1", "back bone", "1;2"] {
             assert!(Freeze::parse(text).is_err(), "{text}");
         }
         assert_eq!(Freeze::parse("None"), Ok(Freeze::Nothing));
         assert_eq!(Freeze::parse("[]"), Ok(Freeze::Nothing));
+        let listed = Freeze::Modules(vec!["1".into(), "23.cv2".into(), "*.bn.*".into()]);
+        assert_eq!(Freeze::parse("[1, 23.cv2, *.bn.*]"), Ok(listed));
+        assert_eq!(Freeze::parse("backbone"), Ok(Freeze::Modules(vec!["backbone".into()])));
     }
 
     #[test]

@@ -199,7 +199,7 @@ impl Run<'_> {
             seen += size[0];
             self.counters.batch += 1;
             self.counters.seconds = seconds_before + begun.elapsed().as_secs_f64();
-            let means = self.mean_losses().map(|x| x as f32);
+            let means: Vec<f32> = self.mean_losses().iter().map(|&x| x as f32).collect();
             observer.step(&Step {
                 epoch: self.counters.epoch + 1,
                 step: self.counters.batch,
@@ -240,10 +240,9 @@ impl Run<'_> {
     fn absorb(&mut self, finished: &Finished, observer: &mut dyn Observer) -> Result<(), TrainError> {
         match &finished.loss {
             Ok(items) => {
-                let sums = &mut self.counters.loss_sums;
-                for (sum, item) in sums.iter_mut().zip([items.box_, items.cls, items.dfl]) {
-                    *sum += item;
-                }
+                let terms = items.terms(self.step.task());
+                self.counters.loss_sums.resize(terms.len(), 0.0);
+                self.counters.loss_sums.iter_mut().zip(terms).for_each(|(sum, term)| *sum += term);
                 self.counters.loss_count += 1;
                 self.counters.bad = 0;
             }

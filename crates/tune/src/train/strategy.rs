@@ -1,0 +1,191 @@
+//! How a run fine-tunes: which parameters learn in which epoch, and how fast.
+//!
+//! | strategy | what learns | learning rate |
+//! |---|---|---|
+//! | default | all but `freeze` | the recipe's |
+//! | head | the layers that give the logits; the rest runs once, its output is kept | the recipe's; a classifier's .002 |
+//! | freeze | all but `freeze` (the backbone where that is not given) | the recipe's |
+//! | full | everything | a fifth of the recipe's, less for lower layers with `layer_decay` |
+//! | gradual | the head first, then a further third of the rest every `unfreeze` epochs, from the top | the recipe's |
+//!
+//! A learning rate that the person gives holds in every strategy.
+
+use super::optimiser::ParamSlot;
+use super::optimiser::auto::Choice;
+use super::recipe::Recipe;
+use super::recipe::values::Strategy;
+use crate::models::{Freeze, Model, ModelError, Task, Trainable};
+
+/// Of the recipe's learning rate, what a run takes that changes every layer a little.
+const FULL_RATE: f64 = 0.2;
+/// Learning rate of a classifier's head on kept features.
+const HEAD_RATE: f64 = 0.002;
+/// Stages of gradual unfreezing: the head, and thirds of the other modules.
+pub const STAGES: usize = 4;
+
+/// The stage of an epoch (from 0); only `gradual` has more than one.
+pub fn stage_at(recipe: &Recipe, epoch: u32) -> usize {
+    match recipe.strategy {
+        Strategy::Gradual => ((epoch / unfreeze_every(recipe)) as usize).min(STAGES - 1),
+        _ => 0,
+    }
+}
+
+/// Epochs between two stages: as given, or such that the last stage has five eighths of the run.
+pub fn unfreeze_every(recipe: &Recipe) -> u32 {
+    if recipe.unfreeze > 0 { recipe.unfreeze } else { (recipe.epochs / 8).max(1) }
+}
+
+/// What is trained in a stage.
+///
+/// # Errors
+/// A part to freeze that the model does not have; nothing left to train.
+pub fn trainable(model: &Model, recipe: &Recipe, stage: usize) -> Result<Trainable, ModelError> {
+    match recipe.strategy {
+        Strategy::Head => Trainable::new(model, &Freeze::AllButLogits),
+        Strategy::Gradual => {
+            let modules = model.architecture.modules();
+            let below = modules.len() - 1;
+            // Thirds of the modules below the head thaw from the top.
+            let frozen = below - (below * stage).div_ceil(STAGES - 1).min(below);
+            let asked = Trainable::new(model, &recipe.freeze.of_model())?;
+            let staged = Trainable::new(model, &Freeze::First(frozen))?;
+            let infos = model.graph.params();
+            let kept: std::collections::HashSet<&str> = infos
+                .iter()
+                .zip(asked.params.iter().zip(&staged.params))
+                .filter(|(info, (a, b))| info.role.is_trained() && !(**a && **b))
+                .map(|(info, _)| info.name.as_str())
+                .collect();
+            Trainable::without(model, |name| kept.contains(name))
+        }
+        Strategy::Freeze if recipe.freeze == super::recipe::values::Freeze::Nothing => {
+            Trainable::new(model, &Freeze::Parts(vec!["backbone".into()]))
+        }
+        _ => Trainable::new(model, &recipe.freeze.of_model()),
+    }
+}
+
+/// The strategy's learning rate, where the person gave none.
+pub fn adjust_rate(recipe: &Recipe, task: Task, choice: Choice) -> Choice {
+    if recipe.is_given("lr0") {
+        return choice;
+    }
+    let (lr0, why) = match (recipe.strategy, task) {
+        (Strategy::Full, _) => (choice.lr0 * FULL_RATE, "a fifth, for every layer changes"),
+        (Strategy::Head, Task::Classify) => (HEAD_RATE, "for the last layer alone"),
+        _ => return choice,
+    };
+    let reason =
+        format!("{}; strategy={}: learning rate {lr0:.3e}, {why}", choice.reason, recipe.strategy.name());
+    Choice { lr0, reason, ..choice }
+}
+
+/// Multiplies each parameter's learning rate by `decay` for every module between it and the head.
+pub fn decay_layers(model: &Model, slots: &mut [ParamSlot], decay: f64) {
+    if decay == 1.0 {
+        return;
+    }
+    let modules = model.architecture.modules();
+    for info in model.graph.params() {
+        let inside =
+            |module: &Vec<String>| module.iter().any(|prefix| info.name.starts_with(prefix.as_str()));
+        let place = modules.iter().position(inside).unwrap_or(0);
+        if let Some(slot) = slots.iter_mut().find(|slot| slot.offset == info.offset) {
+            slot.lr_scale *= decay.powi((modules.len() - 1 - place) as i32);
+        }
+    }
+}
+
+/// One sentence about what learns, for the log and the report.
+pub fn describe(model: &Model, trainable: &Trainable) -> String {
+    let count = |wanted: bool| -> usize {
+        let infos = model.graph.params().iter().zip(&trainable.params);
+        infos.filter(|(info, t)| info.role.is_trained() && **t == wanted).map(|(info, _)| info.len).sum()
+    };
+    let (frozen, trained) = (count(false), count(true));
+    format!(
+        "training {trained} of {} parameters; {frozen} are frozen, their norms' statistics too",
+        trained + frozen
+    )
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::models::{Architecture, Family, Scale, registry};
+    use crate::train::optimiser::Kind;
+    use crate::train::recipe::TrainArgs;
+
+    fn recipe(pairs: &[(&str, &str)]) -> Recipe {
+        let mut args = TrainArgs::default();
+        for (name, text) in [("model", "yolo11n"), ("data", "d.yaml")].iter().chain(pairs) {
+            args.set_any(name, text).unwrap();
+        }
+        args.resolve().unwrap()
+    }
+
+    fn yolo11() -> Model {
+        Model::build(&Architecture::published(Family::Yolo11, Scale::N, 2), [1, 32, 32]).unwrap()
+    }
+
+    fn trained(model: &Model, trainable: &Trainable) -> usize {
+        model.graph.params().iter().zip(&trainable.params).filter(|(_, t)| **t).map(|(i, _)| i.len).sum()
+    }
+
+    #[test]
+    fn gradual_thaws_from_the_top_until_all_learns() {
+        let recipe = recipe(&[("strategy", "gradual"), ("epochs", "40")]);
+        let stages: Vec<usize> = [0, 4, 5, 9, 10, 15, 39].map(|epoch| stage_at(&recipe, epoch)).to_vec();
+        assert_eq!(stages, [0, 0, 1, 1, 2, 3, 3]);
+        for model in [
+            yolo11(),
+            Model::build(&registry::find("resnet18").unwrap().architecture(3), [1, 64, 64]).unwrap(),
+        ] {
+            let counts: Vec<usize> = (0..STAGES)
+                .map(|s| trained(&model, &super::trainable(&model, &recipe, s).unwrap()))
+                .collect();
+            assert!(counts.windows(2).all(|w| w[0] < w[1]), "{counts:?}");
+            assert_eq!(counts[STAGES - 1], model.parameter_count());
+            let first = super::trainable(&model, &recipe, 0).unwrap();
+            let head = &model.architecture.modules().pop().unwrap()[0];
+            for (info, t) in model.graph.params().iter().zip(&first.params) {
+                assert_eq!(
+                    *t,
+                    info.role.is_trained() && info.name.starts_with(head.as_str()),
+                    "{}",
+                    info.name
+                );
+            }
+        }
+    }
+
+    #[test]
+    fn freeze_means_the_backbone_unless_it_is_said() {
+        let model = yolo11();
+        let backbone = super::trainable(&model, &recipe(&[("strategy", "freeze")]), 0).unwrap();
+        assert_eq!(backbone, Trainable::new(&model, &Freeze::First(11)).unwrap());
+        let two = super::trainable(&model, &recipe(&[("strategy", "freeze"), ("freeze", "2")]), 0).unwrap();
+        assert_eq!(two, Trainable::new(&model, &Freeze::First(2)).unwrap());
+    }
+
+    #[test]
+    fn rates_fall_from_the_head_down_and_a_given_rate_holds() {
+        let model = yolo11();
+        let all = vec![true; model.graph.params().len()];
+        let mut slots = crate::train::run::slots(&model, &all, Kind::AdamW);
+        decay_layers(&model, &mut slots, 0.5);
+        let scale = |name: &str| {
+            let info = model.graph.params().iter().find(|p| p.name == name).unwrap();
+            slots.iter().find(|s| s.offset == info.offset).unwrap().lr_scale
+        };
+        assert_eq!(scale("model.23.cv2.0.2.bias"), 1.0);
+        assert_eq!(scale("model.22.cv1.conv.weight"), 0.5);
+        assert_eq!(scale("model.0.conv.weight"), 0.5f64.powi(23));
+
+        let choice =
+            |pairs: &[(&str, &str)]| crate::train::start::choose_optimiser(&recipe(pairs), 1, 100).lr0;
+        assert!((choice(&[("strategy", "full")]) - 0.2 * choice(&[])).abs() < 1e-12);
+        assert_eq!(choice(&[("strategy", "full"), ("lr0", "0.003")]), 0.003);
+    }
+}
