@@ -1,6 +1,7 @@
 //! Batch normalisation (Ioffe and Szegedy, 2015), fused with the activation and residual behind it.
 //!
-//! Statistics are taken part by part (mean and squared deviations from it, while the part is in cache) and combined in a fixed order in float64 (Chan, Golub and LeVeque, 1983), so that neither the number of threads nor large
+//! Statistics are taken part by part (mean and squared deviations from it, in two passes over what is in cache) and
+//! combined in a fixed order in float64 (Chan, Golub and LeVeque, 1983), so that neither the number of threads nor large
 //! means cost accuracy.
 
 use rayon::prelude::*;
@@ -57,26 +58,32 @@ unsafe fn moments_vectors<S: Simd, const VECTORS: usize>(
     // SAFETY: the caller's promise.
     unsafe {
         let at = |p: usize, v: usize| S::load_n(x.add(p * stride + v * S::LANES), n);
-        // One pass, around the first pixel: a sample lies within a few deviations of the mean, so that the difference
-        // of squares below loses next to nothing.
-        let mut pivot = [S::zero(); VECTORS];
-        for (v, pivot) in pivot.iter_mut().enumerate() {
-            *pivot = at(0, v);
-        }
-        let (mut sum, mut square) = ([S::zero(); VECTORS], [S::zero(); VECTORS]);
+        let mut sum = [S::zero(); VECTORS];
         for p in 0..pixels {
             for v in 0..VECTORS {
-                let d = S::sub(at(p, v), pivot[v]);
-                sum[v] = S::add(sum[v], d);
-                square[v] = S::fma(d, d, square[v]);
+                sum[v] = S::add(sum[v], at(p, v));
             }
         }
         let inverse = S::splat(1.0 / pixels as f32);
+        let mut mean = [S::zero(); VECTORS];
+        for v in 0..VECTORS {
+            mean[v] = S::mul(sum[v], inverse);
+        }
+        // A second pass over what is in cache: a difference of squares would lose digits where a channel hardly varies.
+        // What the deviations sum to is what the mean was rounded by.
+        let (mut rest, mut m2) = ([S::zero(); VECTORS], [S::zero(); VECTORS]);
+        for p in 0..pixels {
+            for v in 0..VECTORS {
+                let d = S::sub(at(p, v), mean[v]);
+                rest[v] = S::add(rest[v], d);
+                m2[v] = S::fma(d, d, m2[v]);
+            }
+        }
         let (mut means, mut m2s) = ([0.0; MAX_LANES], [0.0; MAX_LANES]);
         for v in 0..VECTORS {
-            let offset = S::mul(sum[v], inverse);
-            S::store(means.as_mut_ptr(), S::add(pivot[v], offset));
-            S::store(m2s.as_mut_ptr(), S::max(S::sub(square[v], S::mul(sum[v], offset)), S::zero()));
+            let rounded = S::mul(rest[v], inverse);
+            S::store(means.as_mut_ptr(), S::add(mean[v], rounded));
+            S::store(m2s.as_mut_ptr(), S::max(S::sub(m2[v], S::mul(rest[v], rounded)), S::zero()));
             for (i, out) in out[v * S::LANES..].iter_mut().take(n).enumerate() {
                 *out = Moments { mean: means[i], m2: m2s[i] };
             }

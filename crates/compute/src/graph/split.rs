@@ -18,7 +18,9 @@ impl Graph {
     pub fn split(&self, changes: impl Fn(&Op) -> bool) -> Option<Split> {
         let mut changing = vec![false; self.nodes.len()];
         for (i, node) in self.nodes.iter().enumerate() {
-            changing[i] = changes(&node.op) || node.inputs.iter().any(|input| changing[input.index()]);
+            let given = matches!(node.op, Op::Input);
+            changing[i] =
+                !given && changes(&node.op) || node.inputs.iter().any(|input| changing[input.index()]);
         }
         if self.outputs.iter().any(|(_, output)| !changing[output.index()]) {
             return None;
