@@ -20,7 +20,7 @@ fn draw(folder: &Path) {
             let dir = folder.join("data").join(split).join(name);
             std::fs::create_dir_all(&dir).unwrap();
             for i in 0..count {
-                let noise = |x: u32, y: u32| ((x * 31 + y * 17 + i * 7) * 2_654_435_761u32 >> 27) as u8;
+                let noise = |x: u32, y: u32| (((x * 31 + y * 17 + i * 7) * 2_654_435_761u32) >> 27) as u8;
                 let image = image::RgbImage::from_fn(52, 44, |x, y| {
                     let n = noise(x, y);
                     image::Rgb(match class {

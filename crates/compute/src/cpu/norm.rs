@@ -60,14 +60,14 @@ unsafe fn moments_vectors<S: Simd, const VECTORS: usize>(
         let at = |p: usize, v: usize| S::load_n(x.add(p * stride + v * S::LANES), n);
         let mut sum = [S::zero(); VECTORS];
         for p in 0..pixels {
-            for v in 0..VECTORS {
-                sum[v] = S::add(sum[v], at(p, v));
+            for (v, sum) in sum.iter_mut().enumerate() {
+                *sum = S::add(*sum, at(p, v));
             }
         }
         let inverse = S::splat(1.0 / pixels as f32);
         let mut mean = [S::zero(); VECTORS];
-        for v in 0..VECTORS {
-            mean[v] = S::mul(sum[v], inverse);
+        for (mean, sum) in mean.iter_mut().zip(sum) {
+            *mean = S::mul(sum, inverse);
         }
         // A second pass over what is in cache: a difference of squares would lose digits where a channel hardly varies.
         // What the deviations sum to is what the mean was rounded by.
