@@ -43,7 +43,10 @@ fn mutate(data: &mut Vec<u8>, seeds: &[Vec<u8>], random: &mut Random) {
     for _ in 0..=random.below(5) {
         let at = random.below(data.len() + 1);
         match random.below(9) {
-            0 if !data.is_empty() => data[at % data.len().max(1)] ^= 1 << random.below(8),
+            0 if !data.is_empty() => {
+                let at = at % data.len();
+                data[at] ^= 1 << random.below(8);
+            }
             1 if !data.is_empty() => {
                 let at = at % data.len();
                 data[at] = random.next() as u8;
@@ -55,7 +58,8 @@ fn mutate(data: &mut Vec<u8>, seeds: &[Vec<u8>], random: &mut Random) {
                 data.drain(at.min(end)..end);
             }
             5 | 6 => {
-                let value = EDGES[random.below(EDGES.len())].wrapping_add(random.below(3) as u64).wrapping_sub(1);
+                let value =
+                    EDGES[random.below(EDGES.len())].wrapping_add(random.below(3) as u64).wrapping_sub(1);
                 let width = 1 << random.below(4);
                 let mut bytes = value.to_le_bytes()[..width].to_vec();
                 if random.below(2) == 0 {
@@ -101,7 +105,10 @@ fn main() -> ExitCode {
     let args: Vec<String> = std::env::args().skip(1).collect();
     let found = args.first().and_then(|name| TARGETS.iter().find(|(n, _)| n == name));
     let (Some((name, target)), Some(seconds)) = (found, args.get(1).and_then(|s| s.parse().ok())) else {
-        eprintln!("usage: mutate TARGET SECONDS [SEED] [MORE_SEEDS_FOLDER]; targets: {:?}", TARGETS.map(|t| t.0));
+        eprintln!(
+            "usage: mutate TARGET SECONDS [SEED] [MORE_SEEDS_FOLDER]; targets: {:?}",
+            TARGETS.map(|t| t.0)
+        );
         return ExitCode::from(2);
     };
     let seed = args.get(2).map_or(0, |s| s.parse().unwrap());
@@ -125,7 +132,12 @@ fn main() -> ExitCode {
             let artifact = root.join(format!("artifacts/{name}-{runs}"));
             std::fs::create_dir_all(root.join("artifacts")).unwrap();
             std::fs::write(&artifact, &data).unwrap();
-            println!("{name}: run {runs}: panicked: {}, {took:?}, {} MiB: {}", verdict.is_err(), memory >> 20, artifact.display());
+            println!(
+                "{name}: run {runs}: panicked: {}, {took:?}, {} MiB: {}",
+                verdict.is_err(),
+                memory >> 20,
+                artifact.display()
+            );
             return ExitCode::FAILURE;
         }
         read += u64::from(verdict.is_ok_and(|v| v.is_ok()));
