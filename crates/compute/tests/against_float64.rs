@@ -5,28 +5,12 @@ mod support;
 use std::sync::Arc;
 
 use onsa_compute::graph::Op;
-use onsa_compute::{Activation, Attention, Conv, Executor, Graph, Isa, Mode, Params, Plan, Trainable, Value};
+use onsa_compute::{Activation, Attention, Conv, Executor, Graph, Isa, Mode, Params, Plan, Trainable};
+use support::build::{block, conv, depthwise};
 use support::{evaluate, random, random_params, weighted_sum};
 
 fn pool(threads: usize) -> Arc<rayon::ThreadPool> {
     Arc::new(rayon::ThreadPoolBuilder::new().num_threads(threads).build().expect("threads"))
-}
-
-fn conv(g: &mut Graph, x: Value, name: &str, out: usize, k: usize, s: usize, bias: bool) -> Value {
-    let (kernel, pad) = ((k, k), [k / 2; 4]);
-    g.conv2d(x, Conv { name: name.into(), out, kernel, stride: (s, s), pad, groups: 1, bias })
-}
-
-fn depthwise(g: &mut Graph, x: Value, name: &str, k: usize, s: usize) -> Value {
-    let c = g.shape(x)[3];
-    let (kernel, pad) = ((k, k), [k / 2; 4]);
-    g.conv2d(x, Conv { name: name.into(), out: c, kernel, stride: (s, s), pad, groups: c, bias: false })
-}
-
-fn block(g: &mut Graph, x: Value, name: &str, out: usize, k: usize, s: usize, a: Activation) -> Value {
-    let z = conv(g, x, name, out, k, s, false);
-    let u = g.batch_norm(z, &format!("{name}.bn"), 1e-3, 0.03);
-    g.activation(u, a)
 }
 
 /// Every operator, with the fusions and sharings that detectors have: residuals, slices, nested concatenations.

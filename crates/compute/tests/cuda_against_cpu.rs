@@ -9,7 +9,8 @@ use std::sync::Arc;
 
 use onsa_compute::cuda;
 use onsa_compute::cuda::{CudaError, CudaGraph, Device, DeviceBuffer, Precision};
-use onsa_compute::{Activation, Attention, Conv, Executor, Graph, Mode, Params, Plan, Trainable, Value};
+use onsa_compute::{Activation, Attention, Executor, Graph, Mode, Params, Plan, Trainable};
+use support::build::{block, conv, depthwise};
 use support::{random, random_params};
 
 fn device() -> Option<Device> {
@@ -22,23 +23,6 @@ fn device() -> Option<Device> {
         }
         Err(error) => panic!("{error}"),
     }
-}
-
-fn conv(g: &mut Graph, x: Value, name: &str, out: usize, k: usize, s: usize, bias: bool) -> Value {
-    let (kernel, pad) = ((k, k), [k / 2; 4]);
-    g.conv2d(x, Conv { name: name.into(), out, kernel, stride: (s, s), pad, groups: 1, bias })
-}
-
-fn depthwise(g: &mut Graph, x: Value, name: &str, k: usize, s: usize) -> Value {
-    let c = g.shape(x)[3];
-    let (kernel, pad) = ((k, k), [k / 2; 4]);
-    g.conv2d(x, Conv { name: name.into(), out: c, kernel, stride: (s, s), pad, groups: c, bias: false })
-}
-
-fn block(g: &mut Graph, x: Value, name: &str, out: usize, k: usize, s: usize, a: Activation) -> Value {
-    let z = conv(g, x, name, out, k, s, false);
-    let u = g.batch_norm(z, &format!("{name}.bn"), 1e-3, 0.03);
-    g.activation(u, a)
 }
 
 /// Every operator, with channels `8 * m` and more (or, with `m` 0, numbers that no vector divides).

@@ -15,8 +15,8 @@ use crate::train::clip::clip_global_norm;
 use crate::train::ema::Ema;
 use crate::train::loss::LossConfig;
 use crate::train::optimiser::{Kind, Optimiser, SlotError};
-use crate::train::run::slots;
 use crate::train::schedule::Rates;
+use crate::train::slots::slots;
 
 mod gpu;
 

@@ -4,8 +4,6 @@
 
 mod support;
 
-use std::path::PathBuf;
-
 use onsa_tune::boxes::Detection;
 use onsa_tune::data::raster::Rgb8;
 use onsa_tune::data::resize::resize_bilinear;
@@ -18,25 +16,9 @@ use onsa_tune::export::onnx::{OnnxOptions, Suppression, encode};
 use onsa_tune::export::proof::{Exported, OnnxFile, Original, Picture, Proof, ProofError, prove};
 use onsa_tune::models::open::{Opened, find, open};
 use onsa_tune::train::start::decoder;
-use support::threads;
+use support::{asset, threads};
 
 const SIDE: usize = 320;
-
-fn asset(name: &str) -> Option<PathBuf> {
-    let home = || std::env::var_os("HOME").map(|home| PathBuf::from(home).join(".cache/onsa/assets"));
-    let folder = std::env::var_os("ONSA_ASSETS").map(PathBuf::from).or_else(home);
-    let path = folder.unwrap_or_default().join(name);
-    if path.is_file() {
-        return Some(path);
-    }
-    assert!(
-        std::env::var_os("CI").is_none(),
-        "{} is missing; `onsa demo --fetch-only` brings it",
-        path.display()
-    );
-    eprintln!("skipped: {} is missing; `onsa demo --fetch-only` brings it", path.display());
-    None
-}
 
 fn opened() -> Option<Opened> {
     let source = find(asset("yolov12n.onnx")?.to_str().unwrap(), &[], true).unwrap();

@@ -3,8 +3,6 @@
 
 #![allow(clippy::unwrap_used, reason = "a test may panic")]
 
-use std::path::PathBuf;
-
 use onsa_tune::data::letterbox::Letterbox;
 use onsa_tune::data::raster::Rgb8;
 use onsa_tune::engine::Inference;
@@ -16,25 +14,9 @@ use serde_json::Value as Json;
 use sha2::{Digest, Sha256};
 
 mod support;
-use support::{Tensors, json, threads};
+use support::{Tensors, asset, json, threads};
 
 const SIDE: usize = 640;
-
-fn asset(name: &str) -> Option<PathBuf> {
-    let home = || std::env::var_os("HOME").map(|home| PathBuf::from(home).join(".cache/onsa/assets"));
-    let folder = std::env::var_os("ONSA_ASSETS").map(PathBuf::from).or_else(home);
-    let path = folder.unwrap_or_default().join(name);
-    if path.is_file() {
-        return Some(path);
-    }
-    assert!(
-        std::env::var_os("CI").is_none(),
-        "{} is missing; `onsa demo --fetch-only` brings it",
-        path.display()
-    );
-    eprintln!("skipped: {} is missing; `onsa demo --fetch-only` brings it", path.display());
-    None
-}
 
 fn network() -> Option<Inference> {
     let source = find(asset("yolov12n.onnx")?.to_str().unwrap(), &[], true).unwrap();

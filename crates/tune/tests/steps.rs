@@ -8,8 +8,8 @@ use onsa_tune::models::load;
 use onsa_tune::train::clip::clip_global_norm;
 use onsa_tune::train::loss::LossConfig;
 use onsa_tune::train::optimiser::{Kind, Optimiser};
-use onsa_tune::train::run::slots;
 use onsa_tune::train::schedule::Rates;
+use onsa_tune::train::slots::slots;
 
 mod support;
 use support::{FAMILIES, Fixture, Tensors, batch, distance, json, norm, parameter, threads};

@@ -1,5 +1,7 @@
 //! A plain float64 interpreter of graphs: slow, obvious, and independent of the engine's lowering and kernels.
 
+pub mod build;
+
 use onsa_compute::graph::Op;
 use onsa_compute::{Activation, Graph, Params};
 

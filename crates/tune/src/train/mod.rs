@@ -17,6 +17,7 @@ pub mod pace;
 pub mod recipe;
 pub mod run;
 pub mod schedule;
+pub mod slots;
 pub mod start;
 pub mod state;
 pub mod strategy;

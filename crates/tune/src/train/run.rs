@@ -1,5 +1,6 @@
 //! The training loop, from a recipe to a run folder. It reads top to bottom: data, model, plans, epochs, finish.
 
+mod checkpoint;
 mod on_gpu;
 
 use std::path::{Path, PathBuf};
@@ -7,7 +8,7 @@ use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, Ordering};
 use std::time::{Duration, Instant};
 
-use onsa_compute::{Params, Role};
+use onsa_compute::Params;
 use rayon::prelude::*;
 
 use super::clip::{NonFiniteGradient, clip_global_norm};
@@ -20,13 +21,14 @@ use super::finite;
 use super::lock::RunLock;
 use super::loss::{DetectLoss, Gains, LossConfig, class_weights, term_names};
 use super::observer::{EpochEnd, Observer, RunStart, Step};
-use super::optimiser::{CHUNK, Group, Kind, Matrix, Optimiser, ParamSlot};
+use super::optimiser::{CHUNK, Group, Optimiser};
 use super::pace::Pace;
 use super::recipe::Recipe;
-use super::recipe::values::{self, SaveEvery, Strategy};
+use super::recipe::values::{SaveEvery, Strategy};
 use super::schedule::Schedule;
+use super::slots::slots;
 use super::start::{self, Prepared};
-use super::state::{self, Arenas, Counters, EpochRow};
+use super::state::{self, Counters, EpochRow};
 use super::strategy;
 use crate::data::cache::ImageCache;
 use crate::data::loader::{LoaderConfig, Position, TrainLoader};
@@ -36,7 +38,8 @@ use crate::engine::{self, Features, HeadNetwork, Inference, Place, StepError, Tr
 use crate::evaluate::classify::{validate_classifier, validate_logits};
 use crate::evaluate::validate::{ValidateOptions, validate};
 use crate::evaluate::{Metrics, Postprocess, Validated};
-use crate::models::{Model, Task};
+use crate::models::Task;
+use checkpoint::checkpoint_path;
 use on_gpu::Feed;
 
 /// Norm above which gradients are scaled down.
@@ -209,10 +212,6 @@ fn place(recipe: &Recipe) -> Result<Place, TrainError> {
         (None, _) => {}
     }
     Ok(Place::open(wanted, recipe.amp, engine::threads(recipe.threads)?)?)
-}
-
-fn checkpoint_path(run_dir: &Path) -> PathBuf {
-    run_dir.join("checkpoint/state.safetensors")
 }
 
 /// A run: what changes from step to step, and what is needed for a step.
@@ -750,63 +749,6 @@ impl<'a> Run<'a> {
         })
     }
 
-    fn write_weights(&self, name: &str) -> Result<(), TrainError> {
-        let opened = &self.prepared.opened;
-        let path = self.run_dir.join(format!("weights/{name}.safetensors"));
-        let licence = opened.weights.as_ref().map(|w| w.licence.as_str());
-        files::write_weights(
-            &path,
-            &opened.model,
-            self.ema.values(),
-            &opened.names,
-            licence,
-            self.recipe.imgsz,
-        )?;
-        Ok(())
-    }
-
-    /// Saves what resuming needs.
-    fn save(&mut self) -> Result<(), TrainError> {
-        let begun = Instant::now();
-        self.counters.optimiser_steps = self.optimiser.steps();
-        self.counters.ema_updates = self.ema.updates();
-        let mut arenas = vec![
-            ("params".to_owned(), &self.params.values[..]),
-            ("gathered".to_owned(), &self.gathered),
-            ("ema".to_owned(), self.ema.values()),
-        ];
-        let optimiser = self.optimiser.arenas();
-        arenas.extend(optimiser.map(|(name, values)| (format!("optimiser.{name}"), values)));
-        state::save(&checkpoint_path(&self.run_dir), &self.counters, arenas)?;
-        self.pace.saved(begun.elapsed());
-        Ok(())
-    }
-
-    fn restore(&mut self, counters: Counters, mut arenas: Arenas) -> Result<(), TrainError> {
-        let len = self.params.values.len();
-        let mut take = |name: &str| {
-            arenas.remove(name).filter(|values| values.len() == len).ok_or_else(|| {
-                TrainError::State(state::StateError::Damaged {
-                    path: checkpoint_path(&self.run_dir),
-                    reason: format!("{name} is missing or of another model"),
-                })
-            })
-        };
-        self.params.values = take("params")?;
-        self.gathered = take("gathered")?;
-        self.ema = Ema::restore(take("ema")?, counters.ema_updates);
-        let state: Vec<(String, Vec<f32>)> = arenas
-            .into_iter()
-            .filter_map(|(name, values)| Some((name.strip_prefix("optimiser.")?.to_owned(), values)))
-            .collect();
-        // At an epoch's start the state is that of the epoch before; the loop then enters the next stage as it would have.
-        let epoch = if counters.batch == 0 { counters.epoch.saturating_sub(1) } else { counters.epoch };
-        self.enter_stage(strategy::stage_at(self.recipe, epoch), &mut super::observer::Silent)?;
-        self.optimiser.restore(counters.optimiser_steps, &state)?;
-        self.counters = counters;
-        Ok(())
-    }
-
     /// The best weights' figures, plots and the report.
     fn finish(
         &mut self,
@@ -836,43 +778,6 @@ impl<'a> Run<'a> {
         }
         outcome.metrics = Some(validation.metrics());
         Ok(())
-    }
-}
-
-/// The trained parameters, as the optimiser takes them. MuSGD's class branch learns three times as fast.
-pub fn slots(model: &Model, trained: &[bool], kind: Kind) -> Vec<ParamSlot> {
-    let class_branch = format!("{}.cv3.", model.head_name());
-    model
-        .graph
-        .params()
-        .iter()
-        .zip(trained)
-        .filter(|(_, trained)| **trained)
-        .map(|(info, _)| ParamSlot {
-            offset: info.offset,
-            len: info.len,
-            matrix: match info.shape[..] {
-                [out, inputs, kh, kw] => Some(Matrix::conv((kh, kw), inputs, out)),
-                [out, inputs] => Some(Matrix::linear(inputs, out)),
-                _ => None,
-            },
-            group: match info.role {
-                Role::NormScale => Group::Norm,
-                Role::NormShift | Role::Bias => Group::Bias,
-                _ => Group::Weight,
-            },
-            lr_scale: if kind == Kind::MuSgd && info.name.starts_with(&class_branch) { 3.0 } else { 1.0 },
-        })
-        .collect()
-}
-
-/// Turns the recipe's word for an optimiser into the optimiser; None is auto.
-pub(super) fn kind_of(optimizer: values::Optimizer) -> Option<Kind> {
-    match optimizer {
-        values::Optimizer::Auto => None,
-        values::Optimizer::Sgd => Some(Kind::Sgd),
-        values::Optimizer::AdamW => Some(Kind::AdamW),
-        values::Optimizer::MuSgd => Some(Kind::MuSgd),
     }
 }
 

@@ -9,6 +9,7 @@ use onsa_intake::picture;
 use super::auto;
 use super::error::TrainError;
 use super::observer::Observer;
+use super::optimiser::Kind;
 use super::optimiser::auto::{Choice, Wish, choose};
 use super::recipe::Recipe;
 use super::recipe::values::{self, Cache, Faulty, Pretrained, Strategy};
@@ -320,9 +321,19 @@ fn calibrate_norms(recipe: &Recipe, dataset: &Dataset, opened: &mut Opened) -> R
     Ok(count)
 }
 
+/// Turns the recipe's word for an optimiser into the optimiser; None is auto.
+fn kind_of(optimizer: values::Optimizer) -> Option<Kind> {
+    match optimizer {
+        values::Optimizer::Auto => None,
+        values::Optimizer::Sgd => Some(Kind::Sgd),
+        values::Optimizer::AdamW => Some(Kind::AdamW),
+        values::Optimizer::MuSgd => Some(Kind::MuSgd),
+    }
+}
+
 /// Optimiser and rates for a recipe.
 pub fn choose_optimiser(recipe: &Recipe, classes: usize, images: usize) -> Choice {
-    let kind = super::run::kind_of(recipe.optimizer);
+    let kind = kind_of(recipe.optimizer);
     let given = |name: &str, value: f64| (recipe.is_given(name) || kind.is_some()).then_some(value);
     let wish = Wish {
         kind,

@@ -173,7 +173,7 @@ mod tests {
     fn rates_fall_from_the_head_down_and_a_given_rate_holds() {
         let model = yolo11();
         let all = vec![true; model.graph.params().len()];
-        let mut slots = crate::train::run::slots(&model, &all, Kind::AdamW);
+        let mut slots = crate::train::slots::slots(&model, &all, Kind::AdamW);
         decay_layers(&model, &mut slots, 0.5);
         let scale = |name: &str| {
             let info = model.graph.params().iter().find(|p| p.name == name).unwrap();

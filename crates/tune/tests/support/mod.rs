@@ -25,6 +25,23 @@ pub fn json(name: &str) -> Json {
     serde_json::from_str(&std::fs::read_to_string(path(name)).unwrap()).unwrap()
 }
 
+/// A real file that `onsa demo --fetch-only` brings; `None`, with a line, on a person's machine that has none. In CI that is a failure.
+pub fn asset(name: &str) -> Option<PathBuf> {
+    let home = || std::env::var_os("HOME").map(|home| PathBuf::from(home).join(".cache/onsa/assets"));
+    let folder = std::env::var_os("ONSA_ASSETS").map(PathBuf::from).or_else(home);
+    let path = folder.unwrap_or_default().join(name);
+    if path.is_file() {
+        return Some(path);
+    }
+    assert!(
+        std::env::var_os("CI").is_none(),
+        "{} is missing; `onsa demo --fetch-only` brings it",
+        path.display()
+    );
+    eprintln!("skipped: {} is missing; `onsa demo --fetch-only` brings it", path.display());
+    None
+}
+
 /// A pool of `count` threads.
 pub fn threads(count: usize) -> Arc<rayon::ThreadPool> {
     Arc::new(rayon::ThreadPoolBuilder::new().num_threads(count).build().unwrap())

@@ -17,8 +17,8 @@ use crate::data::test_items::drawn_items;
 use crate::models::{Model, registry};
 use crate::train::loss::LossConfig;
 use crate::train::optimiser::Kind;
-use crate::train::run::slots;
 use crate::train::schedule::Rates;
+use crate::train::slots::slots;
 
 /// Median milliseconds of `work`, recorded and replayed.
 fn median(device: &Device, work: impl FnOnce() -> Result<(), CudaError>) -> f32 {
