@@ -30,6 +30,7 @@ fn main() -> Result<(), Box<dyn std::error::Error>> {
         width: 400,
         height: 400,
         labels: vec![label; 20],
+        group: None,
     };
     let items: Vec<Item> = (0..ITEMS).map(item).collect();
     let draw = Arc::new(|_: &std::path::Path| {

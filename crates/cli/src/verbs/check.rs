@@ -4,9 +4,11 @@ use std::process::ExitCode;
 use std::sync::atomic::{AtomicBool, Ordering};
 
 use indicatif::{ProgressBar, ProgressStyle};
-use onsa_tune::data::audit::{self, Audit, CheckOptions, Fault};
+use onsa_tune::data::audit::{self, Audit, AuditTask, CheckOptions, Fault};
+use onsa_tune::data::division::{Splitting, VAL_FRACTION};
+use onsa_tune::data::groups::GroupBy;
 use onsa_tune::data::index::{LoadOptions, Progress, Stage};
-use onsa_tune::train::recipe::table::any;
+use onsa_tune::train::recipe::table::{self, any};
 
 use super::{Verb, nothing_more};
 use crate::FAILED;
@@ -20,8 +22,18 @@ onsa_tune::arguments! {
     /// The arguments of `check`.
     CheckSettings {
         "Check" {
-            /// The data set: a data.yaml, a COCO JSON file, or a folder with Pascal VOC or YOLO labels. Required.
+            /// The data set: a data.yaml, a COCO JSON file, or a folder with Pascal VOC or YOLO labels; of classified images a
+            /// folder with one folder a class, a .csv table, or a folder of IDX files. Required.
             data: PathBuf = PathBuf::new(), any;
+            /// What the data set is for; auto goes by its form.
+            task: AuditTask = AuditTask::Auto, any;
+            /// Images that belong together (a patient, a field): a pattern of their names with {group} and *, a .csv file with
+            /// the columns image and group, or a column of the data set's own table. A group on both sides is an error.
+            group: Option<GroupBy> = None, any;
+            /// The share that validation gets where the data have no validation images.
+            val_fraction: f64 = VAL_FRACTION, table::share;
+            /// Divide the training and validation images anew, by group and val_fraction.
+            resplit: bool = false, any;
             /// Treat every object as of one class.
             single_cls: bool = false, any;
             /// Look for nearly equal images across splits too, not only for equal ones.
@@ -45,6 +57,7 @@ pub const VERB: Verb = Verb {
         "onsa check data=trees/data.yaml",
         "onsa check data=annotations.json --json",
         "onsa check data=trees/data.yaml --fix output=trees-fixed",
+        "onsa check data=scans group={group}_*",
     ],
     run,
 };
@@ -66,21 +79,26 @@ fn run(invocation: &Invocation) -> Result<ExitCode, Failure> {
         }
         (_, folder) => folder,
     };
-    let load = LoadOptions { single_cls: settings.single_cls, ..LoadOptions::default() };
-    let options = CheckOptions { load, near: settings.near };
-    let (audit, dataset) = watched(|report| audit::check_keeping(&settings.data, &options, report));
+    let (group, val_fraction, resplit) = (settings.group, settings.val_fraction, settings.resplit);
+    let splitting = Splitting { group, val_fraction, resplit };
+    let load = LoadOptions { single_cls: settings.single_cls, splitting, ..LoadOptions::default() };
+    let options = CheckOptions { task: settings.task, load, near: settings.near };
+    let (audit, checked) = watched(|report| audit::check_keeping(&settings.data, &options, report));
     if let Some(folder) = output_folder {
-        let fixed = audit::write_fixed(&audit, dataset.as_ref(), &folder)
+        let fixed = audit::write_fixed(&audit, checked.as_ref(), &folder)
             .map_err(|e| Failure::from_error(&e).hint(e.hint()))?;
         if invocation.json {
             output::document(&serde_json::json!({"audit": audit, "fixed": fixed}));
         } else {
             output::line(&describe(&audit));
+            let boxes = match audit.task {
+                "classify" => String::new(),
+                _ => format!(" with {} boxes", fixed.boxes),
+            };
             output::line(&format!(
-                "{}: {} images with {} boxes, {} left out; {} lists what was done",
+                "{}: {} images{boxes}, {} left out; {} lists what was done",
                 folder.display(),
                 fixed.images,
-                fixed.boxes,
                 fixed.left_out,
                 folder.join("changes.csv").display()
             ));
@@ -121,17 +139,27 @@ fn watched<T>(check: impl FnOnce(onsa_tune::data::index::Report<'_>) -> T) -> T 
 fn describe(audit: &Audit) -> String {
     let mut lines: Vec<String> = audit.faults.iter().map(fault_line).collect();
     for split in &audit.splits {
-        lines.push(format!(
-            "{}: {} images ({} without a box), {} boxes",
-            serde_json::to_value(split.split)
-                .map_or(String::new(), |name| name.as_str().unwrap_or("").to_owned()),
-            split.images,
-            split.backgrounds,
-            split.boxes
-        ));
+        let (name, images) = (split.split.name(), split.images);
+        lines.push(match audit.task {
+            "classify" => format!("{name}: {images} images"),
+            _ => format!(
+                "{name}: {images} images ({} without a box), {} boxes",
+                split.backgrounds, split.boxes
+            ),
+        });
     }
     for (name, boxes) in audit.classes.iter().zip(&audit.boxes_per_class) {
         lines.push(format!("class {name}: {boxes} boxes"));
+    }
+    if audit.task == "classify" {
+        for (class, name) in audit.classes.iter().enumerate() {
+            let images: Vec<String> = audit
+                .splits
+                .iter()
+                .map(|s| format!("{} {}", s.split.name(), s.images_per_class[class]))
+                .collect();
+            lines.push(format!("class {name}: {}", images.join(", ")));
+        }
     }
     let errors = audit.faults.iter().filter(|fault| fault.is_error()).count();
     let counted = |count: usize, what: &str| format!("{count} {what}{}", if count == 1 { "" } else { "s" });

@@ -8,6 +8,8 @@ use std::sync::atomic::Ordering;
 
 use onsa_tune::data::cache::{CachePolicy, ImageCache};
 use onsa_tune::data::dataset::Split;
+use onsa_tune::data::division::{Splitting, VAL_FRACTION};
+use onsa_tune::data::groups::GroupBy;
 use onsa_tune::data::index::{self, LoadOptions};
 use onsa_tune::data::val_loader::ValConfig;
 use onsa_tune::engine::Inference;
@@ -38,6 +40,12 @@ onsa_tune::arguments! {
             data: PathBuf = PathBuf::new(), any;
             /// Which part of the data set: train, val or test.
             split: String = "val".to_owned(), any;
+            /// What the images were grouped by for training, where onsa divided them: as in `train`.
+            group: Option<GroupBy> = None, any;
+            /// The share that validation got in training, where onsa divided the images: as in `train`.
+            val_fraction: f64 = VAL_FRACTION, table::share;
+            /// Whether training divided the images anew: as in `train`.
+            resplit: bool = false, any;
             /// The side of the network's input, in pixels: of a detector the long one, of a classifier both, by default those
             /// that it was trained at.
             imgsz: u32 = 640, table::image_size;
@@ -73,6 +81,13 @@ onsa_tune::arguments! {
     }
 }
 
+impl ValArguments {
+    fn splitting(&self) -> Splitting {
+        let (group, val_fraction, resplit) = (self.group.clone(), self.val_fraction, self.resplit);
+        Splitting { group, val_fraction, resplit }
+    }
+}
+
 /// The verb.
 pub const VERB: Verb = Verb {
     name: "val",
@@ -105,8 +120,9 @@ fn run(invocation: &Invocation) -> Result<ExitCode, Failure> {
         return classify::run(invocation, &o, split, &opened, imgsz);
     }
     let stop = signals::stop_flag()?;
-    let loaded = index::load(&o.data, &LoadOptions { single_cls: o.single_cls, ..LoadOptions::default() })
-        .map_err(|e| Failure::from_error(&e))?;
+    let (single_cls, splitting) = (o.single_cls, o.splitting());
+    let load = LoadOptions { single_cls, splitting, ..LoadOptions::default() };
+    let loaded = index::load(&o.data, &load).map_err(|e| Failure::from_error(&e))?;
     for fault in loaded.faults.iter().filter(|f| f.is_error()) {
         output::warning(&format!("{fault} (not counted)"));
     }

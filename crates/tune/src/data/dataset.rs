@@ -3,6 +3,7 @@
 use crate::boxes::Label;
 use serde::Serialize;
 use std::path::PathBuf;
+use std::sync::Arc;
 
 /// One image with its boxes.
 #[derive(Clone, Debug, PartialEq)]
@@ -18,6 +19,8 @@ pub struct Item {
     pub height: u32,
     /// The boxes; empty for a background image.
     pub labels: Vec<Label>,
+    /// What it belongs to (a patient, a field): images of one group stay on one side of a split.
+    pub group: Option<Arc<str>>,
 }
 
 /// A data set with its splits. Each split is sorted by path.

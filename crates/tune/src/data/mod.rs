@@ -7,6 +7,8 @@ pub mod cache;
 pub mod classify;
 pub mod dataset;
 pub mod disk_cache;
+pub mod division;
+pub mod groups;
 pub mod index;
 pub mod letterbox;
 pub mod loader;

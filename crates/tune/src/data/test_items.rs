@@ -27,6 +27,7 @@ pub(crate) fn drawn_items(n: usize, sizes: &[(u32, u32)]) -> Vec<Item> {
             width,
             height,
             labels: labels.collect(),
+            group: None,
         }
     };
     (0..n).map(item).collect()

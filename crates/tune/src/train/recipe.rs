@@ -12,6 +12,9 @@ pub mod reference;
 use std::collections::BTreeSet;
 use std::path::{Path, PathBuf};
 
+use crate::data::division::{Splitting, VAL_FRACTION};
+use crate::data::groups::GroupBy;
+
 use table::{ArgumentError, any};
 use values::{AutoAugment, Cache, Faulty, Freeze, Optimizer, Pretrained, SaveEvery, Strategy, Task};
 
@@ -123,6 +126,14 @@ crate::arguments! {
             workers: u32 = 8, any;
             /// Use this share of the training images.
             fraction: f64 = 1.0, table::positive_unit;
+            /// Images that belong together (a patient, a field) and stay on one side of every split: a pattern of their names
+            /// with {group} and * ({group}_*, {group}/*), a .csv file with the columns image and group, or a column of the
+            /// data set's own table.
+            group: Option<GroupBy> = None, any;
+            /// The share of the training images that validation gets where the data have no validation images.
+            val_fraction: f64 = VAL_FRACTION, table::share;
+            /// Divide the training and validation images anew, by group and val_fraction.
+            resplit: bool = false, any;
             /// Treat every object as of one class.
             single_cls: bool = false, any;
             /// Batches of one shape each instead of squares.
@@ -310,6 +321,12 @@ impl TrainArgs {
 }
 
 impl Recipe {
+    /// How the images are divided.
+    pub fn splitting(&self) -> Splitting {
+        let (group, val_fraction, resplit) = (self.group.clone(), self.val_fraction, self.resplit);
+        Splitting { group, val_fraction, resplit }
+    }
+
     /// Values that parse but would have no effect in this version.
     fn refuse_what_has_no_effect(&self) -> Result<(), ArgumentError> {
         let detects = self.task == Task::Detect;

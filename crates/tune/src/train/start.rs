@@ -201,12 +201,13 @@ fn load_data(recipe: &Recipe, observer: &mut dyn Observer) -> Result<Dataset, Tr
     let (loaded, faults) = match recipe.task.of_model() {
         Task::Detect => {
             let (single_cls, fraction) = (recipe.single_cls, recipe.fraction);
-            let options = LoadOptions { single_cls, fraction, ..LoadOptions::default() };
+            let splitting = recipe.splitting();
+            let options = LoadOptions { single_cls, fraction, splitting, ..LoadOptions::default() };
             let loaded = index::load(&recipe.data, &options)?;
             (loaded.dataset, loaded.faults)
         }
         Task::Classify => {
-            let loaded = classify::load(&recipe.data, recipe.fraction)?;
+            let loaded = classify::load(&recipe.data, recipe.fraction, &recipe.splitting())?;
             (loaded.dataset, loaded.faults)
         }
     };

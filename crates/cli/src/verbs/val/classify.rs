@@ -30,7 +30,7 @@ pub(super) fn run(
     imgsz: u32,
 ) -> Result<ExitCode, Failure> {
     let stop = signals::stop_flag()?;
-    let loaded = classify::load(&o.data, 1.0).map_err(|e| Failure::from_error(&e))?;
+    let loaded = classify::load(&o.data, 1.0, &o.splitting()).map_err(|e| Failure::from_error(&e))?;
     for fault in loaded.faults.iter().filter(|f| f.is_error()) {
         output::warning(&format!("{fault} (not counted)"));
     }

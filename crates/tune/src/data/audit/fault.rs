@@ -33,8 +33,14 @@ pub enum FaultKind {
     MissingImage,
     /// A class of one split that another does not have.
     ClassMismatch,
+    /// A class without an image.
+    ClassWithoutImages,
+    /// A class that is trained and not validated.
+    ClassNotInVal,
     /// A group (a patient, a field, a cell) with images on both sides of a split.
     GroupLeak,
+    /// Images without a group in a data set that has groups.
+    NoGroup,
     /// An image listed twice in a split.
     ListedTwice,
     /// An image that the annotations or image sets do not list.
@@ -99,6 +105,10 @@ pub enum FaultKind {
     TrainImageInTest,
     /// Nearly a training image stands in the test split.
     NearTrainImageInTest,
+    /// Two images are the same pixel by pixel, and have different classes.
+    DuplicateOtherClass,
+    /// Two images are nearly the same, and have different classes.
+    NearDuplicateOtherClass,
 }
 
 /// One fault. Faults sort by path, then line.

@@ -1,21 +1,21 @@
 //! What tells whether two pictures are the same, or nearly.
 
-use onsa_intake::picture::Picture;
 use sha2::{Digest, Sha256};
 
 /// Thumbnail cells a side.
 const CELLS: usize = 16;
+/// Mean RGB of the cells.
+pub(super) const THUMBNAIL_BYTES: usize = CELLS * CELLS * 3;
+pub(super) type Thumbnail = [u8; THUMBNAIL_BYTES];
 
-/// A picture's marks.
-#[derive(Clone, Debug)]
-pub(super) struct Fingerprint {
-    /// SHA-256 of size and 8-bit RGB pixels.
-    pub exact: [u8; 32],
+/// A picture's marks, small enough that those of a million pictures fit into memory.
+#[derive(Clone, Copy, Debug)]
+pub(super) struct Marks {
+    /// The first 16 bytes of the SHA-256 of size and 8-bit RGB pixels.
+    pub exact: [u64; 2],
     /// Difference hash: a bit for each neighbouring pair in a 9 x 8 grey thumbnail, set where the right one is
     /// brighter (N. Krawetz, "Kind of Like That", 2013).
     pub difference: u64,
-    /// Mean RGB of 16 x 16 cells.
-    thumbnail: [u8; CELLS * CELLS * 3],
     /// Standard deviation of the thumbnail's grey values, 0 to 127.5.
     contrast: f32,
 }
@@ -30,42 +30,46 @@ const LEAST_CORRELATION: f32 = 0.98;
 /// The largest Hamming distance of difference hashes of near pictures.
 pub(super) const MOST_BITS: u32 = 4;
 
-impl Fingerprint {
-    pub fn of(picture: Picture) -> Fingerprint {
-        let (w, h) = (picture.width as usize, picture.height as usize);
-        let rgb = picture.into_rgb8();
+impl Marks {
+    /// The marks of a picture of `w` x `h` pixels, `w * h * 3` bytes RGB, and its thumbnail.
+    pub fn of(w: usize, h: usize, rgb: &[u8]) -> (Marks, Thumbnail) {
         let mut exact = Sha256::new();
         exact.update((w as u64).to_le_bytes());
         exact.update((h as u64).to_le_bytes());
-        exact.update(&rgb);
-        let grey: Vec<f32> = cells(&rgb, w, h, 9, 8).iter().map(luma).collect();
+        exact.update(rgb);
+        let digest: [u8; 32] = exact.finalize().into();
+        let word = |i: usize| u64::from_le_bytes(std::array::from_fn(|k| digest[8 * i + k]));
+        let grey: Vec<f32> = cells(rgb, w, h, 9, 8).iter().map(luma).collect();
         let pairs = grey.chunks_exact(9).flat_map(|row| row.windows(2));
         let difference = pairs.fold(0u64, |hash, pair| (hash << 1) | u64::from(pair[1] > pair[0]));
-        let mut thumbnail = [0; CELLS * CELLS * 3];
-        let means = cells(&rgb, w, h, CELLS, CELLS);
+        let mut thumbnail = [0; THUMBNAIL_BYTES];
+        let means = cells(rgb, w, h, CELLS, CELLS);
         for (out, mean) in thumbnail.as_chunks_mut::<3>().0.iter_mut().zip(&means) {
             *out = mean.map(|v| v.round() as u8);
         }
         let grey: Vec<f32> = means.iter().map(luma).collect();
         let contrast = covariance(&grey, &grey).sqrt();
-        Fingerprint { exact: exact.finalize().into(), difference, thumbnail, contrast }
+        (Marks { exact: [word(0), word(1)], difference, contrast }, thumbnail)
+    }
+
+    /// Whether the marks allow that two pictures are near each other; their thumbnails decide.
+    pub fn may_be_near(&self, other: &Marks) -> bool {
+        (self.difference ^ other.difference).count_ones() <= MOST_BITS && !self.is_flat() && !other.is_flat()
     }
 
     /// Whether the other picture shows the same, but for scale, compression and slight retouching.
-    pub fn is_near(&self, other: &Fingerprint) -> bool {
-        if (self.difference ^ other.difference).count_ones() > MOST_BITS || self.is_flat() || other.is_flat()
-        {
+    pub fn is_near(&self, own: &Thumbnail, other: &Marks, others: &Thumbnail) -> bool {
+        if !self.may_be_near(other) {
             return false;
         }
-        let pairs = self.thumbnail.iter().zip(&other.thumbnail);
-        let sum: u32 = pairs.map(|(a, b)| u32::from(a.abs_diff(*b))).sum();
-        if sum as f32 > MOST_DIFFERENCE * self.thumbnail.len() as f32 {
+        let sum: u32 = own.iter().zip(others).map(|(a, b)| u32::from(a.abs_diff(*b))).sum();
+        if sum as f32 > MOST_DIFFERENCE * THUMBNAIL_BYTES as f32 {
             return false;
         }
-        let grey = |f: &Fingerprint| -> Vec<f32> {
-            f.thumbnail.as_chunks::<3>().0.iter().map(|p| luma(&p.map(f32::from))).collect()
+        let grey = |thumbnail: &Thumbnail| -> Vec<f32> {
+            thumbnail.as_chunks::<3>().0.iter().map(|p| luma(&p.map(f32::from))).collect()
         };
-        let correlation = covariance(&grey(self), &grey(other)) / (self.contrast * other.contrast);
+        let correlation = covariance(&grey(own), &grey(others)) / (self.contrast * other.contrast);
         correlation >= LEAST_CORRELATION
     }
 

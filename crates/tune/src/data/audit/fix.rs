@@ -1,13 +1,17 @@
 //! A corrected copy of a data set, and a list of what was done. The data set itself is only read.
 
-use super::{Audit, Fault, FaultKind};
+mod classify;
+
+use super::{Audit, Checked, Fault, FaultKind};
 use crate::data::dataset::{Dataset, Item, Split};
+use crate::data::groups::leaking;
 use crate::durable::{self, WriteError};
 use onsa_intake::picture;
 use serde::Serialize;
 use std::collections::{BTreeMap, HashSet};
 use std::fs;
 use std::path::{Path, PathBuf};
+use std::sync::Arc;
 
 /// A copy that could not be made.
 #[derive(Debug, thiserror::Error)]
@@ -79,13 +83,17 @@ const IMAGE_LEFT_OUT: &str = "image left out";
 const ROW_LEFT_OUT: &str = "row left out: look whether the object needs a new box";
 const NO_SOUND_ROW: &str = "image left out: no row of its labels is sound";
 
-/// Writes a copy of `dataset` without its faults into `output`, which must not exist: images/ and labels/ with a folder for
-/// each split, YOLO labels, data.yaml and changes.csv. The folder appears only when it is whole.
+const EVERY_COPY_LEFT_OUT: &str =
+    "image left out, as its copies of other classes are: decide which class is right";
+
+/// Writes a copy of a data set without its faults into `output`, which must not exist: images/ and labels/ with a folder for
+/// each split, YOLO labels, data.yaml and changes.csv. What is classified becomes folders of classes within those of the
+/// splits, or a table as it was one, and changes.csv. The folder appears only when it is whole.
 ///
 /// # Errors
 /// See [`FixError`].
-pub fn write_fixed(audit: &Audit, dataset: Option<&Dataset>, output: &Path) -> Result<Fixed, FixError> {
-    let Some(dataset) = dataset else {
+pub fn write_fixed(audit: &Audit, checked: Option<&Checked>, output: &Path) -> Result<Fixed, FixError> {
+    let Some(Checked { dataset, classify: form }) = checked else {
         return Err(FixError::Unloadable(audit.faults.first().map_or_else(String::new, Fault::to_string)));
     };
     if fs::symlink_metadata(output).is_ok() {
@@ -94,7 +102,11 @@ pub fn write_fixed(audit: &Audit, dataset: Option<&Dataset>, output: &Path) -> R
     let plan = Plan::new(audit, dataset);
     let name = output.file_name().unwrap_or_default().to_string_lossy().into_owned();
     let scratch = output.with_file_name(format!(".{name}.{}.onsa-scratch", std::process::id()));
-    let copied = copy(&plan, dataset, &scratch).and_then(|mut fixed| {
+    let copied = match form {
+        Some(form) => classify::copy(&plan, dataset, *form, &scratch),
+        None => copy(&plan, dataset, &scratch),
+    };
+    let copied = copied.and_then(|mut fixed| {
         if fixed.images == 0 {
             return Err(FixError::NothingLeft(output.into()));
         }
@@ -125,16 +137,27 @@ struct Plan<'a> {
     leaks: HashSet<&'a Path>,
     /// Images with at least one faulty row.
     faulty_rows: HashSet<&'a Path>,
+    /// Groups that stand in training and in another split: left out of that one.
+    leaking: HashSet<Arc<str>>,
 }
 
 impl<'a> Plan<'a> {
     fn new(audit: &'a Audit, dataset: &'a Dataset) -> Plan<'a> {
-        let mut plan = Plan { left_out: BTreeMap::new(), leaks: HashSet::new(), faulty_rows: HashSet::new() };
+        let mut plan = Plan {
+            left_out: BTreeMap::new(),
+            leaks: HashSet::new(),
+            faulty_rows: HashSet::new(),
+            leaking: leaking(dataset, &audit.faults),
+        };
         for fault in &audit.faults {
             let image = fault.image.as_deref().unwrap_or(&fault.path);
             match fault.kind {
                 FaultKind::TrainImageInVal | FaultKind::TrainImageInTest => {
                     plan.leaks.insert(image);
+                }
+                FaultKind::GroupLeak => {}
+                FaultKind::DuplicateOtherClass => {
+                    plan.left_out.insert(image, EVERY_COPY_LEFT_OUT);
                 }
                 _ if !fault.is_error() => {}
                 _ if fault.line.is_some() && fault.image.is_some() => {
@@ -157,7 +180,11 @@ impl<'a> Plan<'a> {
 
     fn keeps(&self, split: Split, item: &Item) -> bool {
         let image = item.path.as_path();
-        !self.left_out.contains_key(image) && (split == Split::Train || !self.leaks.contains(image))
+        let leaks = || {
+            self.leaks.contains(image)
+                || item.group.as_ref().is_some_and(|group| self.leaking.contains(group))
+        };
+        !self.left_out.contains_key(image) && (split == Split::Train || !leaks())
     }
 
     fn changes(&self, audit: &Audit) -> Vec<Change> {
@@ -176,6 +203,7 @@ impl<'a> Plan<'a> {
             FaultKind::LabelWithoutImage => return "label file left out",
             FaultKind::MissingImage => return "there is nothing to copy",
             FaultKind::TrainImageInVal | FaultKind::TrainImageInTest => return "image left out of this split",
+            FaultKind::GroupLeak => return "the group's images left out of validation and test",
             _ => {}
         }
         if let Some(action) = self.left_out.get(image) {
@@ -188,7 +216,7 @@ impl<'a> Plan<'a> {
             FaultKind::ExtensionMismatch => "copied with the extension of its content",
             FaultKind::MissingLabel | FaultKind::EmptyLabel => "kept as background, with an empty label file",
             FaultKind::ListedTwice => "copied once",
-            FaultKind::SplitMade => "written as folders",
+            FaultKind::SplitMade => "written as it was made",
             FaultKind::IgnoredKey | FaultKind::IgnoredFile | FaultKind::ImageNotListed => "left out",
             _ if self.faulty_rows.contains(image) => ROW_LEFT_OUT,
             _ => "kept: look at it",

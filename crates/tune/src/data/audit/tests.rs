@@ -312,3 +312,138 @@ fn ten_thousand_images_with_planted_faults() {
     assert_eq!((lacking(&expected, &found), lacking(&found, &expected)), (vec![], vec![]));
     assert_eq!((found.len(), audit.images), (500, 10_000));
 }
+
+/// Folders of classes with one of each fault, and what must be told.
+fn classified() -> (Folder, Planted) {
+    use FaultKind::*;
+    use Severity::*;
+    let folder = Folder::new();
+    let mut seed = 1000;
+    for (split, class, n) in [("train", "a", 4), ("train", "b", 4), ("val", "a", 2), ("val", "b", 2)] {
+        for i in 0..n {
+            seed += 1;
+            folder.image(&format!("{split}/{class}/p{seed}_{i}.png"), picture(seed));
+        }
+    }
+    fs::create_dir_all(folder.join("train/empty")).unwrap();
+    let mut faults: Planted = vec![(folder.join("train/empty"), None, ClassWithoutImages, Warning)];
+    folder.image("train/only_here/x_0.png", picture(1));
+    faults.push((folder.path().into(), None, ClassNotInVal, Warning));
+    folder.image("val/unknown/x_1.png", picture(2));
+    faults.push((folder.join("val/unknown"), None, ClassMismatch, Error));
+    let jpeg = encoded(picture(3), ImageFormat::Jpeg);
+    let cut = folder.write("train/a/cut.jpg", &jpeg[..jpeg.len() / 2]);
+    faults.push((cut, None, TruncatedImage, Error));
+    let mut damaged = encoded(picture(4), ImageFormat::Png);
+    let middle = damaged.len() / 2;
+    damaged[middle] ^= 0xFF;
+    faults.push((folder.write("val/b/bits.png", damaged), None, CorruptImage, Error));
+    // The same pixels in another split, nearly so, and in another class.
+    faults.push((folder.image("val/a/same.bmp", picture(1001)), None, TrainImageInVal, Warning));
+    let copy = image::imageops::resize(&picture(1002), 96, 72, image::imageops::FilterType::Triangle);
+    let near = folder.write("val/a/near.jpg", encoded(copy, ImageFormat::Jpeg));
+    faults.push((near, None, NearTrainImageInVal, Warning));
+    for class in ["a", "b"] {
+        let twin = folder.image(&format!("train/{class}/twin.png"), picture(5));
+        faults.push((twin, None, DuplicateOtherClass, Error));
+    }
+    folder.image("train/a/like.png", picture(6));
+    let copy = image::imageops::resize(&picture(6), 96, 72, image::imageops::FilterType::Triangle);
+    let like = folder.write("train/b/like.jpg", encoded(copy, ImageFormat::Jpeg));
+    faults.push((like, None, NearDuplicateOtherClass, Warning));
+    faults.sort();
+    (folder, faults)
+}
+
+#[test]
+fn a_classification_set_is_told_its_planted_faults() {
+    let (folder, expected) = classified();
+    let audit = checked(folder.path());
+    assert_eq!(found(&audit), expected);
+    assert_eq!((audit.ok, audit.task, audit.boxes), (false, "classify", 0));
+    assert_eq!(audit.classes, ["a", "b", "empty", "only_here"]);
+    assert_eq!(audit.images_per_class, [10, 9, 0, 1]);
+    let far = CheckOptions { near: false, ..CheckOptions::default() };
+    assert_eq!(check(folder.path(), &far, &|_| {}).faults.len(), expected.len() - 2);
+    let as_detection = CheckOptions { task: AuditTask::Detect, ..CheckOptions::default() };
+    assert_eq!(check(folder.path(), &as_detection, &|_| {}).faults[0].kind, FaultKind::DataSet);
+}
+
+#[test]
+fn a_corrected_copy_of_classified_images_has_no_errors() {
+    let (folder, _) = classified();
+    // A group in training and validation too.
+    folder.image("train/a/q_0.png", picture(7));
+    folder.image("val/a/q_1.png", picture(8));
+    folder.image("val/b/q_2.png", picture(9));
+    let mut options = CheckOptions::default();
+    options.load.splitting.group = crate::data::groups::GroupBy::parse("{group}_*").ok();
+    let (audit, kept) = check_keeping(folder.path(), &options, &|_| {});
+    assert!(audit.faults.iter().any(|f| f.kind == FaultKind::GroupLeak && f.is_error()));
+    let output = folder.join("fixed");
+    let fixed = write_fixed(&audit, kept.as_ref(), &output).unwrap();
+    assert_eq!(fixed.changes.len(), audit.faults.len());
+    let (again, _) = check_keeping(&output, &options, &|_| {});
+    assert_eq!(again.faults.iter().filter(|f| f.is_error()).collect::<Vec<_>>(), Vec::<&Fault>::new());
+    assert_eq!(again.images, fixed.images);
+    assert_eq!(fixed.images + fixed.left_out, audit.images);
+    assert!(!output.join("val/a/q_1.png").exists() && output.join("train/a/q_0.png").exists());
+    assert!(!output.join("train/a/twin.png").exists() && !output.join("val/a/same.bmp").exists());
+}
+
+#[test]
+fn tables_and_idx_files_are_checked_and_corrected_in_their_form() {
+    let folder = Folder::new();
+    for i in 0..5 {
+        folder.image(&format!("{i}.png"), picture(i));
+    }
+    folder.image("again.png", picture(0));
+    let rows = "image,label,split,patient\n0.png,\"a, or so\",train,x\n1.png,b,train,y\n2.png,\"a, or so\",val,z\n\
+                3.png,b,val,w\n4.png,b,train,y\n4.png,b,train,y\nagain.png,b,train,y\ngone.png,b,val,w\n";
+    let table = folder.write("t.csv", rows);
+    let (audit, kept) = check_keeping(&table, &CheckOptions::default(), &|_| {});
+    let told: Vec<_> = audit.faults.iter().map(|f| (f.line, f.kind)).collect();
+    assert_eq!(
+        told,
+        [
+            (None, FaultKind::DuplicateOtherClass),
+            (None, FaultKind::DuplicateOtherClass),
+            (Some(7), FaultKind::ListedTwice),
+            (Some(9), FaultKind::MissingImage),
+        ]
+    );
+    let output = folder.join("fixed");
+    write_fixed(&audit, kept.as_ref(), &output).unwrap();
+    let text = fs::read_to_string(output.join("table.csv")).unwrap();
+    let expected = "image,label,split,group\nimages/train/1.png,b,train,y\nimages/train/4.png,b,train,y\n\
+                    images/val/2.png,\"a, or so\",val,z\nimages/val/3.png,b,val,w\n";
+    assert_eq!(text, expected);
+
+    let folder = Folder::new();
+    let write = |name: &str, shape: &[u32], data: &[u8]| {
+        let mut file = vec![0, 0, 8, shape.len() as u8];
+        shape.iter().for_each(|s| file.extend(s.to_be_bytes()));
+        file.extend(data);
+        folder.write(name, file);
+    };
+    // Two equal images of different classes, and one of validation that training has.
+    write("train-images-idx3-ubyte", &[4, 1, 2], &[1, 2, 3, 4, 1, 2, 9, 9]);
+    write("train-labels-idx1-ubyte", &[4], &[0, 1, 1, 0]);
+    write("t10k-images-idx3-ubyte", &[2, 1, 2], &[3, 4, 7, 7]);
+    write("t10k-labels-idx1-ubyte", &[2], &[1, 0]);
+    let (audit, kept) = check_keeping(folder.path(), &CheckOptions::default(), &|_| {});
+    let told: Vec<_> =
+        audit.faults.iter().map(|f| (f.path.file_name().unwrap().to_str().unwrap(), f.kind)).collect();
+    assert_eq!(
+        told,
+        [
+            ("000000", FaultKind::TrainImageInVal),
+            ("000000", FaultKind::DuplicateOtherClass),
+            ("000002", FaultKind::DuplicateOtherClass),
+        ]
+    );
+    let output = folder.join("fixed");
+    assert_eq!(write_fixed(&audit, kept.as_ref(), &output).unwrap().images, 3);
+    let seen = image::open(output.join("train/1/000001.png")).unwrap().into_luma8();
+    assert_eq!(seen.into_raw(), [3, 4]);
+}

@@ -6,20 +6,10 @@ use std::path::{Path, PathBuf};
 use onsa_intake::picture::is_picture_name;
 use walkdir::WalkDir;
 
-use super::{Entry, Index};
+use super::{Entry, Form, Index};
 use crate::data::audit::{Fault, FaultKind};
 use crate::data::dataset::Split;
-use crate::data::index::DataError;
-
-/// The split that a folder's name stands for.
-fn named(name: &str) -> Option<Split> {
-    match name.to_ascii_lowercase().as_str() {
-        "train" | "training" => Some(Split::Train),
-        "val" | "valid" | "validation" => Some(Split::Val),
-        "test" | "testing" => Some(Split::Test),
-        _ => None,
-    }
-}
+use crate::data::index::{DataError, named};
 
 pub(super) fn index(root: &Path) -> Result<Index, DataError> {
     let top = folders_in(root)?;
@@ -59,10 +49,10 @@ pub(super) fn index(root: &Path) -> Result<Index, DataError> {
         }
         if entries.len() == before {
             let message = "this class's folder holds no image (JPEG, PNG, WebP, BMP or TIFF)";
-            faults.push(Fault::warning(&folder, None, FaultKind::ClassMismatch, message));
+            faults.push(Fault::warning(&folder, None, FaultKind::ClassWithoutImages, message));
         }
     }
-    Ok(Index { root: root.into(), source: root.into(), classes, entries, faults })
+    Ok(Index { form: Form::Folders, root: root.into(), source: root.into(), classes, entries, faults })
 }
 
 fn name_of(path: &Path) -> String {

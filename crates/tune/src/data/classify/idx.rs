@@ -9,7 +9,7 @@ use std::sync::{Arc, Mutex, PoisonError};
 
 use onsa_intake::idx::{self, Idx};
 
-use super::{Entry, Index};
+use super::{Entry, Form, Index};
 use crate::data::dataset::Split;
 use crate::data::index::DataError;
 use crate::data::raster::Rgb8;
@@ -60,7 +60,8 @@ pub(super) fn index(folder: &Path) -> Result<Index, DataError> {
     }
     let count = entries.iter().map(|e| e.class + 1).max().unwrap_or(0);
     let classes = (0..count).map(|i| i.to_string()).collect();
-    Ok(Index { root: folder.into(), source: folder.into(), classes, entries, faults: Vec::new() })
+    let (root, source) = (folder.into(), folder.into());
+    Ok(Index { form: Form::Idx, root, source, classes, entries, faults: Vec::new() })
 }
 
 /// IDX files that have been read, by path.

@@ -3,6 +3,7 @@
 //! An item's class stands in its one label, whose box is the whole image. No pixel is decoded here.
 
 pub mod augment;
+mod classes;
 mod crop;
 mod folders;
 mod idx;
@@ -11,7 +12,10 @@ mod table;
 #[cfg(test)]
 mod tests;
 
+use std::collections::HashSet;
 use std::path::{Path, PathBuf};
+use std::sync::Arc;
+use std::sync::atomic::{AtomicUsize, Ordering};
 
 use onsa_intake::picture::{self, PictureError};
 use rayon::prelude::*;
@@ -19,12 +23,25 @@ use sha2::{Digest, Sha256};
 
 use super::audit::{Fault, FaultKind};
 use super::dataset::{Dataset, Item, Split};
-use super::index::{DataError, hexadecimal};
+use super::division::{Splitting, Unit, held_out};
+use super::groups::{self, GroupBy, Member};
+use super::index::{self, DataError, Progress, Report, Stage, hexadecimal};
 use crate::boxes::Label;
 
 pub use augment::ClassifyAugment;
 pub use crop::{CropArea, centre_square};
 pub use idx::{IdxStore, decode_idx};
+
+/// What the data set was read from.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Form {
+    /// A folder for each class.
+    Folders,
+    /// A CSV table.
+    Table,
+    /// IDX files.
+    Idx,
+}
 
 /// A loaded data set.
 #[derive(Clone, Debug)]
@@ -33,6 +50,12 @@ pub struct Loaded {
     pub dataset: Dataset,
     /// What is wrong, sorted by path and line.
     pub faults: Vec<Fault>,
+    /// Images found, those included that cannot be read.
+    pub images: usize,
+    /// What it was read from.
+    pub form: Form,
+    /// The table, or the folder.
+    pub source: PathBuf,
 }
 
 /// An image before anything of it is read.
@@ -42,15 +65,25 @@ struct Entry {
     split: Split,
     class: u32,
     /// What it must not be separated from: images of one group stay on one side of a split.
-    group: Option<String>,
+    group: Option<Arc<str>>,
     /// The file and line that list it, where one does.
-    listed: Option<(PathBuf, usize)>,
+    listed: Option<(Arc<Path>, usize)>,
     /// Width and height, where the form knows them.
     known: Option<(u32, u32)>,
 }
 
+impl Entry {
+    /// The image as one of a group, if it is.
+    fn member(&self) -> Option<Member<'_>> {
+        let group = self.group.as_deref()?;
+        let listed = self.listed.as_ref().map(|(table, line)| (table.as_ref(), *line));
+        Some(Member { group, split: self.split, image: &self.image, listed })
+    }
+}
+
 /// What the reader of a form yields.
 struct Index {
+    form: Form,
     root: PathBuf,
     source: PathBuf,
     classes: Vec<String>,
@@ -63,36 +96,78 @@ pub fn label_of(class: u32) -> Label {
     Label { class, cx: 0.5, cy: 0.5, w: 1.0, h: 1.0 }
 }
 
+/// Whether what lies at `path` can only be meant to be classified: a CSV table, or IDX files.
+pub(crate) fn is_plain(path: &Path) -> bool {
+    let is_table = path.is_file() && path.extension().is_some_and(|e| e.eq_ignore_ascii_case("csv"));
+    is_table || (path.is_dir() && idx::is_here(path))
+}
+
 /// Loads the data set at `path`: a folder with train/ and val/ (or test/) that hold one folder a class, such a folder
 /// without splits, a CSV table, or a folder of IDX files. Where nothing is there to validate on, the test images are
-/// taken, else a fifth of the training images. `fraction` of the training images is kept, of each class alike.
+/// taken, else a share of the training images. `fraction` of the training images is kept, of each class alike.
 ///
 /// # Errors
 /// See [`DataError`].
-pub fn load(path: &Path, fraction: f64) -> Result<Loaded, DataError> {
+pub fn load(path: &Path, fraction: f64, splitting: &Splitting) -> Result<Loaded, DataError> {
+    load_reporting(path, fraction, splitting, &|_| {})
+}
+
+/// As [`load`], and tells the progress.
+///
+/// # Errors
+/// See [`DataError`].
+pub fn load_reporting(
+    path: &Path,
+    fraction: f64,
+    splitting: &Splitting,
+    report: Report,
+) -> Result<Loaded, DataError> {
     if !path.exists() {
         return Err(DataError::NotFound(path.into()));
     }
-    let mut index = if path.is_file() {
-        match path.extension().and_then(|e| e.to_str()) {
-            Some("csv") => table::index(path)?,
-            _ => return Err(DataError::UnknownClassifyForm(path.into())),
-        }
+    let column = match &splitting.group {
+        Some(GroupBy::Column(name)) => Some(name.as_str()),
+        _ => None,
+    };
+    let is_table = path.is_file() && path.extension().is_some_and(|e| e.eq_ignore_ascii_case("csv"));
+    let mut index = if is_table {
+        table::index(path, column)?
+    } else if path.is_file() {
+        return Err(DataError::UnknownClassifyForm(path.into()));
     } else if idx::is_here(path) {
         idx::index(path)?
     } else {
         folders::index(path)?
     };
-    make_validation(&mut index);
-    leaks(&mut index);
-    index.entries.sort_by(|a, b| (a.split, &a.image).cmp(&(b.split, &b.image)));
+    if let Some(by) = splitting.group.as_ref().filter(|_| column.is_none() || !is_table) {
+        let images = index.entries.iter_mut().map(|e| (e.image.as_path(), &mut e.group));
+        index.faults.extend(groups::assign(by, images, &index.root, &index.source)?);
+    }
+    if splitting.resplit {
+        index.entries.iter_mut().filter(|e| e.split == Split::Val).for_each(|e| e.split = Split::Train);
+    }
+    make_validation(&mut index, splitting);
+    index.entries.sort_by(|a, b| (a.split, &a.image, a.class).cmp(&(b.split, &b.image, b.class)));
+    drop_doubles(&mut index);
+    index.faults.extend(groups::leaks(index.entries.iter().filter_map(Entry::member)));
+    index.faults.extend(classes::faults(&index));
     keep_fraction(&mut index.entries, fraction);
     for split in [Split::Train, Split::Val] {
         if !index.entries.iter().any(|e| e.split == split) {
             return Err(DataError::Empty { path: index.source, split: split.name() });
         }
     }
-    let scanned: Vec<Result<(Item, u64), Fault>> = index.entries.par_iter().map(scan).collect();
+    let (done, total) = (AtomicUsize::new(0), index.entries.len());
+    let scanned: Vec<Result<(Item, u64), Vec<Fault>>> = index
+        .entries
+        .par_iter()
+        .map(|entry| {
+            let scanned = scan(entry);
+            let done = done.fetch_add(1, Ordering::Relaxed) + 1;
+            report(Progress { stage: Stage::Scan, done, total });
+            scanned
+        })
+        .collect();
     let mut hash = Sha256::new_with_prefix(b"onsa classify data 1\0");
     for class in &index.classes {
         hash.update((class.len() as u64).to_le_bytes());
@@ -115,25 +190,29 @@ pub fn load(path: &Path, fraction: f64) -> Result<Loaded, DataError> {
                 hash.update(entry.class.to_le_bytes());
                 dataset.split_mut(entry.split).push(item);
             }
-            Err(fault) => index.faults.push(fault),
+            Err(faults) => index.faults.extend(faults),
         }
     }
     dataset.hash = hexadecimal(&hash.finalize());
-    index.faults.sort();
-    Ok(Loaded { dataset, faults: index.faults })
+    let Index { form, source, mut faults, .. } = index;
+    // An image that stands in two splits is scanned twice; its faults count once.
+    faults.sort();
+    faults.dedup();
+    Ok(Loaded { dataset, faults, images: total, form, source })
 }
 
 /// An image's size and its bytes on disk.
-fn scan(entry: &Entry) -> Result<(Item, u64), Fault> {
+fn scan(entry: &Entry) -> Result<(Item, u64), Vec<Fault>> {
     let (width, height, bytes) = match entry.known {
         Some((width, height)) => (width, height, 0),
         None => {
-            let header = picture::probe(&entry.image).map_err(|error| fault_of(entry, &error))?;
+            let header = picture::probe(&entry.image).map_err(|error| vec![fault_of(entry, &error)])?;
             (header.width, header.height, header.bytes)
         }
     };
     let labels = vec![label_of(entry.class)];
-    Ok((Item { path: entry.image.clone(), label_path: None, width, height, labels }, bytes))
+    let (path, group) = (entry.image.clone(), entry.group.clone());
+    Ok((Item { path, label_path: None, width, height, labels, group }, bytes))
 }
 
 fn fault_of(entry: &Entry, error: &PictureError) -> Fault {
@@ -149,73 +228,67 @@ fn fault_of(entry: &Entry, error: &PictureError) -> Fault {
     }
 }
 
-/// Gives validation something to run on: the test images, else of each class the fifth of the training images (or of
-/// the groups) whose names have the smallest hashes. The choice is the same on every machine.
-fn make_validation(index: &mut Index) {
+/// Gives validation something to run on: the test images, else a share of the training images ([`held_out`]), of each
+/// class alike where there are no groups.
+fn make_validation(index: &mut Index, splitting: &Splitting) {
     let has = |split| index.entries.iter().any(|e| e.split == split);
     if has(Split::Val) {
         return;
     }
-    if has(Split::Test) {
+    if has(Split::Test) && !splitting.resplit {
         index.entries.iter_mut().filter(|e| e.split == Split::Test).for_each(|e| e.split = Split::Val);
         return;
     }
-    let root = index.root.clone();
-    let key = |entry: &Entry| match &entry.group {
-        Some(group) => group.clone(),
-        None => entry.image.strip_prefix(&root).unwrap_or(&entry.image).to_string_lossy().into_owned(),
-    };
-    let grouped = index.entries.iter().any(|e| e.group.is_some());
+    let all: Vec<usize> =
+        (0..index.entries.len()).filter(|&i| index.entries[i].split == Split::Train).collect();
+    let grouped = all.iter().any(|&i| index.entries[i].group.is_some());
     let mut moved = 0;
-    let classes = if grouped { 1 } else { index.classes.len() as u32 };
-    for class in 0..classes {
-        let here = |e: &Entry| grouped || e.class == class;
-        let mut keys: Vec<([u8; 32], String)> = index
-            .entries
-            .iter()
-            .filter(|e| here(e))
-            .map(|e| (Sha256::digest(key(e).as_bytes()).into(), key(e)))
+    for class in 0..if grouped { 1 } else { index.classes.len() as u32 } {
+        let mut here: Vec<usize> =
+            all.iter().copied().filter(|&i| grouped || index.entries[i].class == class).collect();
+        // A row that stands twice goes with its first.
+        here.sort_by(|&a, &b| index.entries[a].image.cmp(&index.entries[b].image));
+        let unit = |&i: &usize| {
+            let entry = &index.entries[i];
+            let below = entry.image.strip_prefix(&index.root).unwrap_or(&entry.image);
+            Unit { name: below.to_string_lossy().into_owned(), group: entry.group.as_deref() }
+        };
+        let mut units: Vec<(usize, Unit)> = here.iter().map(|i| (*i, unit(i))).collect();
+        if !grouped {
+            units.dedup_by(|again, first| index.entries[again.0].image == index.entries[first.0].image);
+        }
+        let (first, units): (Vec<usize>, Vec<Unit>) = units.into_iter().unzip();
+        let held = held_out(&units, splitting.val_fraction, 0);
+        let chosen: HashSet<PathBuf> = first
+            .into_iter()
+            .zip(held)
+            .filter(|(_, held)| *held)
+            .map(|(i, _)| index.entries[i].image.clone())
             .collect();
-        keys.sort();
-        keys.dedup();
-        let count = (keys.len() + 2) / 5;
-        let chosen: std::collections::HashSet<String> =
-            keys.into_iter().take(count).map(|(_, key)| key).collect();
-        for entry in index.entries.iter_mut().filter(|e| here(e)) {
-            if chosen.contains(&key(entry)) {
-                entry.split = Split::Val;
+        for i in here {
+            if chosen.contains(&index.entries[i].image) {
+                index.entries[i].split = Split::Val;
                 moved += 1;
             }
         }
     }
-    let what = if grouped {
-        "whole groups, chosen by a hash of their names"
-    } else {
-        "chosen by a hash of their names"
-    };
-    let message = format!(
-        "there is no validation split: {moved} of {} images, {what}, are kept for it",
-        index.entries.len()
-    );
-    index.faults.push(Fault::warning(&index.source, None, FaultKind::SplitMade, message));
+    let fault = index::made(&index.source, moved, all.len(), grouped, splitting.resplit);
+    index.faults.push(fault);
 }
 
-/// Groups that stand on both sides of the training split: the figures would flatter.
-fn leaks(index: &mut Index) {
-    let groups = |split: fn(Split) -> bool| -> std::collections::BTreeSet<&String> {
-        index.entries.iter().filter(|e| split(e.split)).filter_map(|e| e.group.as_ref()).collect()
-    };
-    let (train, held) = (groups(|s| s == Split::Train), groups(|s| s != Split::Train));
-    let faults: Vec<Fault> = train
-        .intersection(&held)
-        .map(|group| {
-            let message = format!(
-                "the group `{group}` has images both in training and in validation or test: give all of them one split"
+/// A row that repeats another of the same split and class says nothing new.
+fn drop_doubles(index: &mut Index) {
+    let Index { entries, faults, .. } = index;
+    entries.dedup_by(|entry, first| {
+        let again = (entry.split, entry.class, &entry.image) == (first.split, first.class, &first.image);
+        if again && let Some((table, line)) = &entry.listed {
+            let message = "the image is listed twice; it counts once: delete a line";
+            faults.push(
+                Fault::warning(table, Some(*line), FaultKind::ListedTwice, message).of_image(&entry.image),
             );
-            Fault::error(&index.source, None, FaultKind::GroupLeak, message)
-        })
-        .collect();
-    index.faults.extend(faults);
+        }
+        again
+    });
 }
 
 /// Of each class's training images the first `fraction` by path, at least one. `entries` are sorted.

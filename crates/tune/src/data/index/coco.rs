@@ -90,7 +90,7 @@ pub(super) fn index(
             let listed = Some((path.clone(), image.line));
             let notes = Notes::Coco(CocoNotes { path: path.clone(), image, classes: classes.clone() });
             let split = split.unwrap_or(Split::Train);
-            entries.push(Entry { image: found, split, listed, notes });
+            entries.push(Entry { image: found, split, listed, group: None, notes });
         }
     }
     if whole {

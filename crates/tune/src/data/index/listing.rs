@@ -27,7 +27,7 @@ pub(super) fn walk(folder: &Path) -> Result<Vec<PathBuf>, DataError> {
 
 /// The path without `.` and `a/..`, by its text alone: links are not resolved, for the label folder stands beside the
 /// name `images`, not beside what it links to.
-pub(super) fn clean(path: &Path) -> PathBuf {
+pub(crate) fn clean(path: &Path) -> PathBuf {
     let mut out = PathBuf::new();
     for part in path.components() {
         match part {

@@ -16,14 +16,18 @@ mod yolo;
 
 pub use error::DataError;
 pub(crate) use hash::hexadecimal;
+pub(crate) use listing::clean;
 pub use listing::label_paths;
+pub(crate) use split::{made, named};
 
 use super::audit::{Fault, FaultKind};
 use super::dataset::{Dataset, Item, Split};
+use super::division::Splitting;
+use super::groups::{self, Member};
 use onsa_intake::labels::coco::CocoImage;
 use onsa_intake::labels::voc::VocFile;
 use rayon::prelude::*;
-use std::collections::{HashMap, HashSet};
+use std::collections::HashMap;
 use std::path::{Path, PathBuf};
 use std::sync::Arc;
 use std::sync::atomic::{AtomicUsize, Ordering};
@@ -37,11 +41,13 @@ pub struct LoadOptions {
     pub classes: Option<Vec<u32>>,
     /// Use this fraction of the training images, above 0 to 1: the first ones by path.
     pub fraction: f64,
+    /// What belongs together, and how validation images are chosen where none are given.
+    pub splitting: Splitting,
 }
 
 impl Default for LoadOptions {
     fn default() -> Self {
-        LoadOptions { single_cls: false, classes: None, fraction: 1.0 }
+        LoadOptions { single_cls: false, classes: None, fraction: 1.0, splitting: Splitting::default() }
     }
 }
 
@@ -111,7 +117,17 @@ struct Entry {
     split: Split,
     /// The file and line that list the image, where one does.
     listed: Option<(Arc<Path>, usize)>,
+    group: Option<Arc<str>>,
     notes: Notes,
+}
+
+impl Entry {
+    /// The image as one of a group, if it is.
+    fn member(&self) -> Option<Member<'_>> {
+        let group = self.group.as_deref()?;
+        let listed = self.listed.as_ref().map(|(list, line)| (list.as_ref(), *line));
+        Some(Member { group, split: self.split, image: &self.image, listed })
+    }
 }
 
 /// Where an image's boxes come from.
@@ -266,17 +282,30 @@ fn top_files(folder: &Path) -> Result<Vec<PathBuf>, DataError> {
 /// Sorts, drops what is listed twice, makes a validation split where there is none, applies the fraction.
 fn arrange(index: &mut Index, options: &LoadOptions) -> Result<(), DataError> {
     index.entries.sort_by(|a, b| (a.split, &a.image).cmp(&(b.split, &b.image)));
-    let mut seen: HashSet<(Split, PathBuf)> = HashSet::new();
     let faults = &mut index.faults;
-    index.entries.retain(|entry| {
-        let first = seen.insert((entry.split, entry.image.clone()));
-        if !first && let Some((list, line)) = &entry.listed {
+    // Sorted: what is listed twice stands side by side.
+    index.entries.dedup_by(|entry, earlier| {
+        let again = (entry.split, &entry.image) == (earlier.split, &earlier.image);
+        if again && let Some((list, line)) = &entry.listed {
             faults.push(listed_twice(entry, list, *line));
         }
-        first
+        again
     });
-    faults.extend(split::make_validation(&mut index.entries, &index.root, &index.source));
+    let splitting = &options.splitting;
+    if splitting.resplit {
+        index.entries.iter_mut().filter(|e| e.split == Split::Val).for_each(|e| e.split = Split::Train);
+        index.entries.sort_by(|a, b| (a.split, &a.image).cmp(&(b.split, &b.image)));
+        index
+            .entries
+            .dedup_by(|entry, earlier| (entry.split, &entry.image) == (earlier.split, &earlier.image));
+    }
+    if let Some(by) = &splitting.group {
+        let images = index.entries.iter_mut().map(|e| (e.image.as_path(), &mut e.group));
+        faults.extend(groups::assign(by, images, &index.root, &index.source)?);
+    }
+    faults.extend(split::make_validation(&mut index.entries, &index.root, &index.source, splitting));
     index.entries.sort_by(|a, b| (a.split, &a.image).cmp(&(b.split, &b.image)));
+    faults.extend(groups::leaks(index.entries.iter().filter_map(Entry::member)));
     let count = |split| index.entries.iter().filter(|e| e.split == split).count();
     for split in [Split::Train, Split::Val] {
         if count(split) == 0 {

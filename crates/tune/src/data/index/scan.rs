@@ -77,8 +77,15 @@ pub(super) fn scan(entry: &Entry, context: &Context) -> Scanned {
         Label { class, cx: b.cx, cy: b.cy, w: b.w, h: b.h }
     };
     let labels = labels.iter().filter(keep).map(label).collect();
-    let item =
-        header.map(|h| Item { path: image.clone(), label_path, width: h.width, height: h.height, labels });
+    let group = entry.group.clone();
+    let item = header.map(|h| Item {
+        path: image.clone(),
+        label_path,
+        width: h.width,
+        height: h.height,
+        labels,
+        group,
+    });
     Scanned { image: image.clone(), item, faults, image_bytes: header.map_or(0, |h| h.bytes), label_digest }
 }
 

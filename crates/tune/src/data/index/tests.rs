@@ -1,6 +1,8 @@
 use super::*;
 use crate::boxes::Label;
 use crate::data::audit::Severity;
+use crate::data::division::Splitting;
+use crate::data::groups::GroupBy;
 use crate::data::sample::{Folder, YAML, picture, sound};
 use std::fs;
 
@@ -293,4 +295,92 @@ fn voc_in_split_folders_and_flat() {
     let set = loaded(flat.path());
     assert_eq!(shape(&set).0, [5, 1, 0]);
     assert!(set.faults.iter().any(|f| f.kind == FaultKind::MissingLabel && f.path.ends_with("bare.jpg")));
+}
+
+/// Ten images of each of five patients, and no validation split.
+fn patients() -> Folder {
+    let folder = Folder::new();
+    folder.write("data.yaml", "train: images/train\nnames: [a]\n");
+    for patient in 0..5 {
+        for i in 0..10 {
+            folder.pair("train", &format!("p{patient}_{i}"), patient * 100 + i, "0 .5 .5 .5 .5\n");
+        }
+    }
+    folder
+}
+
+fn by(group: &str) -> LoadOptions {
+    let splitting = Splitting { group: Some(GroupBy::parse(group).unwrap()), ..Splitting::default() };
+    LoadOptions { splitting, ..LoadOptions::default() }
+}
+
+#[test]
+fn whole_groups_go_to_validation() {
+    let folder = patients();
+    let load = |options: &LoadOptions| load(folder.path(), options).unwrap();
+    let group = |item: &Item| item.path.file_name().unwrap().to_string_lossy()[..2].to_owned();
+    let groups = |items: &[Item]| items.iter().map(group).collect::<std::collections::BTreeSet<_>>();
+    let alone = load(&LoadOptions::default());
+    assert_eq!(shape(&alone).0, [40, 10, 0]);
+    assert!(!groups(&alone.dataset.train).is_disjoint(&groups(&alone.dataset.val)), "else nothing is tested");
+    let grouped = load(&by("{group}_*"));
+    assert_eq!(shape(&grouped).0, [40, 10, 0]);
+    assert!(groups(&grouped.dataset.train).is_disjoint(&groups(&grouped.dataset.val)));
+    assert!(grouped.dataset.train.iter().all(|item| item.group.as_deref() == Some(&group(item))));
+    // The same by a table, whose paths start from it.
+    let rows: String =
+        (0..5).flat_map(|p| (0..10).map(move |i| format!("../images/train/p{p}_{i}.png,p{p}\n"))).collect();
+    let table = folder.write("lists/groups.csv", format!("image,patient\n{rows}"));
+    assert_eq!(load(&by(&table.display().to_string())).dataset, grouped.dataset);
+    let mut wide = by("{group}_*");
+    wide.splitting.val_fraction = 0.4;
+    assert_eq!(shape(&load(&wide)).0, [30, 20, 0]);
+}
+
+#[test]
+fn a_group_on_both_sides_is_an_error_and_leaves_validation_or_is_divided_anew() {
+    let folder = sound();
+    folder.write("data.yaml", YAML);
+    for (split, name, seed) in
+        [("train", "q_0", 50), ("train", "q_1", 51), ("val", "q_2", 52), ("val", "q_3", 53)]
+    {
+        folder.pair(split, name, seed, "0 .5 .5 .5 .5\n");
+    }
+    let loaded = load(folder.path(), &by("{group}_*")).unwrap();
+    let expected =
+        vec![fault("data.yaml", None, FaultKind::NoGroup), fault("q_2.png", None, FaultKind::GroupLeak)];
+    assert_eq!(shape(&loaded), ([6, 4, 0], expected));
+    let leak = &loaded.faults[1];
+    assert!(leak.is_error() && leak.message.contains("`q` has 2 image(s) in training and 2 in validation"));
+    assert!(loaded.faults[0].message.starts_with("6 of 10 images have no group"), "{}", loaded.faults[0]);
+    let (kept, left_out) = crate::data::audit::without_faulty(&loaded.dataset, &loaded.faults);
+    assert_eq!((kept.train.len(), kept.val.len(), left_out.items), (6, 2, [0, 2, 0]));
+    assert_eq!(left_out.files.len(), 2);
+    let anew = |fraction| {
+        let splitting = Splitting { resplit: true, val_fraction: fraction, ..by("{group}_*").splitting };
+        load(folder.path(), &LoadOptions { splitting, ..LoadOptions::default() }).unwrap()
+    };
+    for fraction in [0.2, 0.3, 0.5] {
+        let loaded = anew(fraction);
+        assert!(!loaded.has_errors(), "{:?}", loaded.faults);
+        let (train, val) = (loaded.dataset.train.len(), loaded.dataset.val.len());
+        assert!(train + val == 10 && val >= 1, "{train} {val}");
+    }
+}
+
+#[test]
+fn a_rule_that_fits_no_image_or_no_form_is_refused() {
+    let folder = patients();
+    let refuse = |group: &str| refused(folder.path(), &by(group));
+    let message = refuse("{group}+*");
+    assert!(
+        message.contains("group={group}+* tells no image's group") && message.contains("p0_0.png"),
+        "{message}"
+    );
+    assert!(refuse("patient").contains("a column's name needs a data set that is a .csv table"));
+    let table = folder.write("groups.csv", "image,group\np0_0.png,a\np0_0.png,b\n");
+    let message = refuse(&table.display().to_string());
+    assert!(message.contains("groups.csv:3") && message.contains("another group"), "{message}");
+    let table = folder.write("groups.csv", "image,who\np0_0.png,a\n");
+    assert!(refuse(&table.display().to_string()).contains("no column"));
 }

@@ -124,7 +124,10 @@ impl Found {
 
     fn push(&mut self, split: Split, image: PathBuf, listed: Option<(Arc<Path>, usize)>) {
         match is_picture_name(&image) {
-            Some(true) => self.entries.push(Entry { image, split, listed, notes: Notes::Yolo }),
+            Some(true) => {
+                let notes = Notes::Yolo;
+                self.entries.push(Entry { image, split, listed, group: None, notes });
+            }
             Some(false) => self.faults.push(unsupported(&image)),
             None => {}
         }

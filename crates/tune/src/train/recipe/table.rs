@@ -211,6 +211,11 @@ pub fn positive_unit(value: &f64) -> Check {
     if *value > 0.0 && *value <= 1.0 { Ok(()) } else { Err("above 0 and at most 1") }
 }
 
+/// A fraction that is neither 0 nor 1.
+pub fn share(value: &f64) -> Check {
+    if *value > 0.0 && *value < 1.0 { Ok(()) } else { Err("above 0 and below 1") }
+}
+
 /// A fraction below 1, as a momentum must be.
 pub fn below_one(value: &f64) -> Check {
     if (0.0..1.0).contains(value) { Ok(()) } else { Err("at least 0 and below 1") }

@@ -1,5 +1,7 @@
 //! Argument types that are more than a number, a word or a path.
 use super::table::{Field, is_none, items};
+use crate::data::audit::AuditTask;
+use crate::data::groups::GroupBy;
 use std::path::PathBuf;
 
 /// Defines an argument whose value is one of a few words.
@@ -177,6 +179,36 @@ impl Field for Pretrained {
             Self::No => "false".into(),
             Self::From(path) => path.emit(),
         }
+    }
+}
+
+impl Field for AuditTask {
+    const VALUE: &'static str = "auto|detect|classify";
+    fn parse(text: &str) -> Result<Self, String> {
+        Ok(match text {
+            "auto" => AuditTask::Auto,
+            "detect" => AuditTask::Detect,
+            "classify" => AuditTask::Classify,
+            _ => return Err("one of auto, detect, classify".into()),
+        })
+    }
+    fn emit(&self) -> String {
+        match self {
+            AuditTask::Auto => "auto",
+            AuditTask::Detect => "detect",
+            AuditTask::Classify => "classify",
+        }
+        .into()
+    }
+}
+
+impl Field for GroupBy {
+    const VALUE: &'static str = "PATTERN|FILE.csv|COLUMN";
+    fn parse(text: &str) -> Result<Self, String> {
+        GroupBy::parse(text)
+    }
+    fn emit(&self) -> String {
+        super::yaml::quote(&self.text())
     }
 }
 
