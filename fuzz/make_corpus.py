@@ -498,9 +498,144 @@ def pictures():
     put("picture", "any_more_data_than_pixels.png", png(4, 3, data=b"\0" * (1 << 22)))
 
 
+# ---- pages and channels ----------------------------------------------------------------------------------------------
+
+
+def tiff_file(pages, first=8):
+    """A TIFF of pages, each a dict of tag -> (type, value or list) and its pixels; `next` overrides where the next lies."""
+    out = bytearray(b"II*\0" + struct.pack("<I", 0))
+    patch = 4
+    for tags, pixels, *following in pages:
+        tags = dict(tags)
+        tags.setdefault(273, (4, len(out)))
+        out += pixels
+        entries = b""
+        lists = bytearray()
+        for tag, (kind, value) in sorted(tags.items()):
+            values = value if isinstance(value, list) else [value]
+            packed = b"".join(struct.pack("<H" if kind == 3 else "<I", v) for v in values)
+            if len(packed) > 4:
+                packed, lists = struct.pack("<I", len(out) + len(lists)), lists + packed
+            entries += struct.pack("<HHI", tag, kind, len(values)) + packed.ljust(4, b"\0")
+        out += lists
+        out[patch:patch + 4] = struct.pack("<I", len(out))
+        out += struct.pack("<H", len(tags)) + entries
+        patch = len(out)
+        out += struct.pack("<I", following[0] if following else 0)
+    return bytes(out)
+
+
+def page(width=4, height=3, bits=16, samples=1, planar=1, pixels=None, **more):
+    size = width * height * samples * bits // 8  # a bomb's own pixels are given
+    planes = samples if planar == 2 else 1
+    tags = {256: (4, width), 257: (4, height), 258: (3, [bits] * samples), 259: (3, 1), 262: (3, 1), 277: (3, samples),
+            278: (4, height), 279: (4, min(size, 0xFFFFFFFF) if planes == 1 else [size // planes] * planes), 284: (3, planar)}
+    tags.update({int(k[1:]): v for k, v in more.items()})
+    return tags, bytes(i * 7 % 256 for i in range(size)) if pixels is None else pixels
+
+
+def picture_all():
+    put_all = lambda kind, files: [put("picture_all", f"{kind}_{name}", data) for name, data in files.items()]
+    thumbnail = page(2, 2, 8, t254=(4, 1))
+    put_all("read", {
+        "pages.tiff": tiff_file([page(), page(), page()]), "bytes.tiff": tiff_file([page(bits=8), page(bits=8)]), "five_channels.tiff": tiff_file([page(samples=5)]),
+        "two_pages_of_two.tiff": tiff_file([page(samples=2), page(samples=2)]), "thumbnail_between.tiff": tiff_file([page(), thumbnail, page()]),
+        "turned_pages.tiff": tiff_file([page(t274=(3, 6)), page(t274=(3, 6))]), "one_page.tiff": tiff_file([page()]),
+    })
+    loop = tiff_file([page(), page()])
+    last = len(loop) - 4
+    put_all("refused", {
+        "pages_differ.tiff": tiff_file([page(), page(5, 3)]), "bits_differ.tiff": tiff_file([page(), page(bits=8)]), "cut_off.tiff": tiff_file([page(), page()])[:-30],
+        "second_page_cut_off.tiff": tiff_file([page(), page(64, 64, pixels=b"")]), "signed_pages.tiff": tiff_file([page(t339=(3, 2)), page(t339=(3, 2))]),
+        "fractions.tiff": tiff_file([page(bits=32, t339=(3, 3)), page(bits=32, t339=(3, 3))]), "bomb.tiff": tiff_file([page(60_000, 60_000, pixels=b""), page(60_000, 60_000, pixels=b"")]),
+        "channels_65535.tiff": tiff_file([page(samples=1, t277=(3, 65535))]), "loop.tiff": loop[:last] + loop[4:8],
+        "second_directory_nowhere.tiff": loop[:last] + struct.pack("<I", 0x7FFFFFFF), "size_0.tiff": tiff_file([page(0, 3, pixels=b""), page(0, 3, pixels=b"")]),
+    })
+    wide = tiff_file([page(2, 1, samples=300)])
+    put("picture_all", "any_300_channels.tiff", wide)
+    put("picture_all", "any_planes.tiff", tiff_file([page(samples=3, planar=2, t273=(4, [8, 32, 56]))]))
+    many = b"II*\0" + struct.pack("<I", 8) + b"".join(struct.pack("<HHHIII", 1, 256, 4, 1, 4, 8 + 18 * (i + 1)) for i in range(5000))
+    put("picture_all", "refused_5000_pages.tiff", many)
+
+
+# ---- DICOM -----------------------------------------------------------------------------------------------------------
+
+
+def element(group, number, vr, value, explicit=True, length=None):
+    value = value.encode() if isinstance(value, str) else value
+    value += b"\0" * (len(value) % 2)
+    length = len(value) if length is None else length
+    if not explicit:
+        return struct.pack("<HHI", group, number, length) + value
+    if vr in ("OB", "OW", "SQ", "UN", "UT"):
+        return struct.pack("<HH2sHI", group, number, vr.encode(), 0, length) + value
+    return struct.pack("<HH2sH", group, number, vr.encode(), length & 0xFFFF) + value
+
+
+def dicom_file(syntax="1.2.840.10008.1.2.1", rows=3, columns=4, samples=1, allocated=16, stored=12, high=None, signed=0, photometric="MONOCHROME2",
+               frames=None, before=b"", pixels=None, pixel_length=None, more=b""):
+    explicit = syntax != "1.2.840.10008.1.2"
+    short = lambda number, value: element(0x28, number, "US", struct.pack("<H", value), explicit)
+    body = before + short(2, samples) + element(0x28, 4, "CS", photometric, explicit)
+    if frames is not None:
+        body += element(0x28, 8, "IS", str(frames), explicit)
+    body += short(0x10, rows) + short(0x11, columns) + short(0x100, allocated) + short(0x101, stored)
+    body += short(0x102, stored - 1 if high is None else high) + short(0x103, signed) + more
+    size = rows * columns * samples * allocated // 8 * (frames if isinstance(frames, int) else 1)
+    data = bytes(i % 16 if allocated == 16 and i % 2 else i * 7 % 256 for i in range(min(size, 1 << 16))) if pixels is None else pixels
+    body += element(0x7FE0, 0x10, "OW", data, explicit, pixel_length)
+    meta = element(2, 0x10, "UI", syntax)
+    return b"\0" * 128 + b"DICM" + element(2, 0, "UL", struct.pack("<I", len(meta))) + meta + body
+
+
+def items(*pieces, end=True):
+    out = b"".join(struct.pack("<HHI", 0xFFFE, 0xE000, len(p)) + p for p in pieces)
+    return out + (struct.pack("<HHI", 0xFFFE, 0xE0DD, 0) if end else b"")
+
+
+def dicom():
+    implicit, rle = "1.2.840.10008.1.2", "1.2.840.10008.1.2.5"
+    open_end = 0xFFFFFFFF
+    text = lambda number, value: element(0x28, number, "DS", value)
+    nested = b""
+    for _ in range(40):
+        nested = element(8, 0x1140, "SQ", struct.pack("<HHI", 0xFFFE, 0xE000, open_end) + nested + struct.pack("<HHI", 0xFFFE, 0xE00D, 0)
+                         + struct.pack("<HHI", 0xFFFE, 0xE0DD, 0), length=open_end)
+    sequence = element(8, 0x1140, "SQ", items(element(8, 0x104, "LO", "Planted^Name")), length=open_end)
+    unknown = element(9, 0x1001, "UN", items(element(8, 0x104, "LO", "x", False)), length=open_end)
+    segments = lambda *s: struct.pack("<I", len(s)) + b"".join(struct.pack("<I", 64 + sum(map(len, s[:i]))) for i in range(len(s))) + b"\0" * (60 - 4 * len(s)) + b"".join(s)
+    packed = segments(bytes([245, 1]), bytes([11]) + bytes(range(12)))
+    for name, data in {
+        "explicit.dcm": dicom_file(), "implicit.dcm": dicom_file(implicit), "bytes.dcm": dicom_file(allocated=8, stored=8), "signed.dcm": dicom_file(signed=1),
+        "window.dcm": dicom_file(more=text(0x1050, "40\\80") + text(0x1051, "400\\9")), "window_of_width_0.dcm": dicom_file(more=text(0x1050, "40") + text(0x1051, "0")),
+        "rescale.dcm": dicom_file(more=text(0x1052, "-1024") + text(0x1053, "-2.5")), "slope_0.dcm": dicom_file(more=text(0x1053, "0")),
+        "frames.dcm": dicom_file(frames=3), "sequence.dcm": dicom_file(before=sequence), "unknown_type.dcm": dicom_file(before=unknown),
+        "rgb.dcm": dicom_file(samples=3, allocated=8, stored=8, photometric="RGB"), "rle.dcm": dicom_file(rle, pixels=items(b"", packed), pixel_length=open_end),
+        "high_bit.dcm": dicom_file(stored=8, high=11), "more_pixels.dcm": dicom_file(pixels=b"\1" * 100), "one_bit.dcm": dicom_file(stored=1),
+    }.items():
+        put("dicom", f"read_{name}", data)
+    for name, data in {
+        "nothing.dcm": b"", "mark_only.dcm": b"\0" * 128 + b"DICM", "no_syntax.dcm": b"\0" * 128 + b"DICM" + element(8, 0x60, "CS", "CT"), "cut_off.dcm": dicom_file()[:-5],
+        "no_pixels.dcm": dicom_file()[:-36], "nested_40.dcm": dicom_file(before=nested), "frames_0.dcm": dicom_file(frames=0), "frames_many.dcm": dicom_file(frames="99999999999"),
+        "frames_too_many.dcm": dicom_file(frames="2147483647"), "frames_word.dcm": dicom_file(frames="Planted"), "bomb.dcm": dicom_file(rows=65535, columns=65535, pixels=b"\0" * 8),
+        "bomb_rle.dcm": dicom_file(rle, rows=65535, columns=65535, pixels=items(b"", packed), pixel_length=open_end), "bits_0.dcm": dicom_file(stored=0, high=0), "bits_17.dcm": dicom_file(stored=17),
+        "high_bit_16.dcm": dicom_file(high=16), "high_bit_below.dcm": dicom_file(high=3), "thirty_two_bits.dcm": dicom_file(allocated=32, stored=32), "rows_0.dcm": dicom_file(rows=0, pixels=b"\0" * 8),
+        "palette.dcm": dicom_file(photometric="PALETTE COLOR"), "two_samples.dcm": dicom_file(samples=2), "window_word.dcm": dicom_file(more=text(0x1050, "wide") + text(0x1051, "400")),
+        "window_infinite.dcm": dicom_file(more=text(0x1050, "1e999") + text(0x1051, "400")), "modality_table.dcm": dicom_file(more=element(0x28, 0x3000, "SQ", items(), length=open_end)),
+        "rle_cut_off.dcm": dicom_file(rle, pixels=items(b"", packed[:-6]), pixel_length=open_end), "rle_segments_16.dcm": dicom_file(rle, pixels=items(b"", struct.pack("<I", 16) + packed[4:]), pixel_length=open_end),
+        "rle_offsets.dcm": dicom_file(rle, pixels=items(b"", packed[:4] + b"\xff" * 8 + packed[12:]), pixel_length=open_end), "rle_no_end.dcm": dicom_file(rle, pixels=items(b"", packed, end=False), pixel_length=open_end),
+        "rle_no_table.dcm": dicom_file(rle, pixels=items(), pixel_length=open_end), "rle_empty_frame.dcm": dicom_file(rle, pixels=items(b"", b""), pixel_length=open_end), "frames_in_one_piece.dcm": dicom_file(rle, frames=2, pixels=items(b"", packed), pixel_length=open_end),
+        "jpeg_no_jpeg.dcm": dicom_file("1.2.840.10008.1.2.4.50", allocated=8, stored=8, pixels=items(b"", b"Planted"), pixel_length=open_end), "jpeg_2000.dcm": dicom_file("1.2.840.10008.1.2.4.90"),
+        "deflated.dcm": dicom_file("1.2.840.10008.1.2.1.99"), "syntax_text.dcm": dicom_file("Planted^Name"), "length_beyond.dcm": dicom_file(before=element(8, 0x1140, "UN", b"ab", length=0x7FFFFFFF)),
+        "no_type.dcm": dicom_file(before=struct.pack("<HH", 8, 8) + b"\1\2\0\0"), "items_of_nothing.dcm": dicom_file(before=element(8, 0x1140, "SQ", b"\0" * 16, length=open_end)),
+    }.items():
+        put("dicom", f"refused_{name}", data)
+    put("dicom", "any_many_elements.dcm", dicom_file(before=element(8, 0x60, "CS", "") * 100_000))
+
+
 if __name__ == "__main__":
     shutil.rmtree(CORPUS, ignore_errors=True)
-    for write in (archives, pickles, safetensors, onnx, data_yaml, yolo, voc, coco, pictures):
+    for write in (archives, pickles, safetensors, onnx, data_yaml, yolo, voc, coco, pictures, picture_all, dicom):
         write()
     files = [f for f in CORPUS.rglob("*") if f.is_file()]
     print(f"{len(files)} files, {sum(os.path.getsize(f) for f in files):,} bytes")

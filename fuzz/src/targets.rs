@@ -17,13 +17,15 @@ pub type Verdict = Result<(), String>;
 pub type Target = fn(&[u8]) -> Verdict;
 
 /// Every target by the name of its corpus folder.
-pub const TARGETS: [(&str, Target); 11] = [
+pub const TARGETS: [(&str, Target); 13] = [
     ("archive", archive),
     ("coco", coco),
     ("data_yaml", data_yaml),
+    ("dicom", dicom),
     ("onnx", onnx),
     ("pickle", pickle),
     ("picture", picture),
+    ("picture_all", picture_all),
     ("safetensors", safetensors),
     ("torch_legacy", torch_legacy),
     ("torch_zip", torch_zip),
@@ -143,4 +145,27 @@ pub fn picture(data: &[u8]) -> Verdict {
     let pixels = picture.width as usize * picture.height as usize;
     assert_eq!(picture.into_rgb8().len(), pixels * 3);
     Ok(())
+}
+
+/// A picture with all its pages and channels.
+pub fn picture_all(data: &[u8]) -> Verdict {
+    let picture = picture::decode_all(data, Path::new("picture")).map_err(|e| e.to_string())?;
+    let pixels = picture.width as usize * picture.height as usize;
+    assert_eq!(picture.pixels.len(), pixels * picture.channels as usize);
+    for channels in [1, 3, picture.channels] {
+        assert_eq!(picture.to_channels(channels).is_some(), picture::gives(picture.channels, channels));
+    }
+    Ok(())
+}
+
+/// A DICOM file: the mark is put where the format has it, so that every input is taken for one.
+pub fn dicom(data: &[u8]) -> Verdict {
+    let mut file = data.to_vec();
+    if let Some(mark) = file.get_mut(128..132) {
+        mark.copy_from_slice(b"DICM");
+    }
+    let header = picture::header_of(&file, Path::new("dicom")).map_err(|e| e.to_string())?;
+    let first = picture::decode(&file, Path::new("dicom")).map_err(|e| e.to_string())?;
+    assert_eq!((first.width, first.height), (header.width, header.height));
+    picture_all(&file)
 }

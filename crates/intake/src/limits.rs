@@ -8,6 +8,16 @@ pub const PICTURE_FILE_BYTES: u64 = 512 << 20;
 /// Most memory that decoding one picture may take, in bytes: its pixels and the decoder's own buffers.
 /// This admits a photograph of 100 million pixels and refuses one of 60,000 x 60,000.
 pub const PICTURE_MEMORY_BYTES: u64 = 512 << 20;
+/// Most directories of a TIFF file.
+pub const PICTURE_PAGES: u32 = 4_096;
+/// Most channels of a picture, over all its pages. Hyperspectral cameras have some hundreds.
+pub const PICTURE_CHANNELS: u32 = 1_024;
+/// Elements of a DICOM file, those within sequences included where their lengths are not told.
+pub const DICOM_ELEMENTS: u32 = 1 << 20;
+/// Sequences of a DICOM file within one another.
+pub const DICOM_DEPTH: u32 = 16;
+/// Bytes of a value of a DICOM file that is read.
+pub const DICOM_VALUE_BYTES: u32 = 1_024;
 /// Largest `data.yaml`, in bytes.
 pub const DATA_YAML_BYTES: u64 = 4 << 20;
 /// Deepest nesting of lists and mappings in a `data.yaml`.

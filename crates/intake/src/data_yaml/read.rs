@@ -2,7 +2,7 @@
 
 use super::tree::{Fault, Node, Value};
 use super::{DataYaml, Placed, Problem};
-use crate::limits::CLASSES;
+use crate::limits::{CLASSES, PICTURE_CHANNELS};
 
 /// The keys that mean something.
 pub(super) const KEYS: [&str; 8] = ["path", "train", "val", "test", "names", "nc", "channels", "kpt_shape"];
@@ -46,15 +46,9 @@ pub(super) fn interpret(root: &Node) -> Result<DataYaml, Fault> {
             "names" => (out.names, out.name_lines) = names(node)?,
             "nc" => nc = Some((count("nc", node)?, *line)),
             "channels" => match count("channels", node)? {
-                1 => {
-                    out.channels = 1;
-                    let text =
-                        "`channels: 1`: grey pictures are trained as RGB with three equal channels".into();
-                    out.warnings.push(Placed { text, line: *line });
-                }
-                3 => {}
+                number if (1..=PICTURE_CHANNELS as usize).contains(&number) => out.channels = number as u32,
                 _ => {
-                    let expected = "1 or 3: pictures of more channels are not read";
+                    let expected = "the number of channels of the pictures, 1 to 1024";
                     return Err((Some(*line), Problem::Type { key: "channels".into(), expected }));
                 }
             },

@@ -75,7 +75,10 @@ fn each_fault_has_its_line() {
         ("names: [a, [b]]", ":3: `names` must be texts"),
         ("names: x", ":3: `names` must be a list"),
         ("nc: many", ":3: `nc` must be a whole number"),
-        ("names: [x]\nchannels: 4", ":4: `channels` must be 1 or 3"),
+        (
+            "names: [x]\nchannels: 0",
+            ":4: `channels` must be the number of channels of the pictures, 1 to 1024",
+        ),
         ("nc: -1", ":3: `nc` must be a whole number"),
         ("names: []", ":3: `names` must be a list"),
         ("nc: 100000", ":3: names more than 65536 classes"),

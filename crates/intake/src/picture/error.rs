@@ -19,7 +19,7 @@ pub enum PictureError {
     },
     /// The first bytes belong to no picture format that is known here.
     #[error(
-        "{} is not a picture (its first bytes are {start}): replace it by a JPEG, PNG, WebP, BMP or TIFF file",
+        "{} is not a picture (its first bytes are {start}): replace it by a JPEG, PNG, WebP, BMP, TIFF or DICOM file",
         path.display()
     )]
     NotAPicture {
@@ -35,6 +35,20 @@ pub enum PictureError {
         path: PathBuf,
         /// The format or feature.
         detail: String,
+    },
+    /// A picture of other channels than are expected.
+    #[error(
+        "{} has {found} channel(s) where {wanted} are expected: state its number with channels: {found} in data.yaml \
+         (or channels={found}), or convert it",
+        path.display()
+    )]
+    Channels {
+        /// The file.
+        path: PathBuf,
+        /// Channels that it has, over all its pages.
+        found: u32,
+        /// Channels that were asked for.
+        wanted: u32,
     },
     /// Decoding would take more memory than [`crate::limits::PICTURE_MEMORY_BYTES`].
     #[error(

@@ -14,6 +14,8 @@ pub enum PictureFormat {
     Bmp,
     /// TIFF and BigTIFF.
     Tiff,
+    /// DICOM, as medical devices write it.
+    Dicom,
 }
 
 impl PictureFormat {
@@ -29,6 +31,8 @@ impl PictureFormat {
             Ok(PictureFormat::Bmp)
         } else if [b"II\x2a\0", b"MM\0\x2a", b"II\x2b\0", b"MM\0\x2b"].iter().any(|m| start.starts_with(*m)) {
             Ok(PictureFormat::Tiff)
+        } else if start.get(128..132) == Some(b"DICM".as_slice()) {
+            Ok(PictureFormat::Dicom)
         } else {
             Err(other(start))
         }
@@ -42,6 +46,7 @@ impl PictureFormat {
             "webp" => Some(PictureFormat::WebP),
             "bmp" | "dib" => Some(PictureFormat::Bmp),
             "tif" | "tiff" => Some(PictureFormat::Tiff),
+            "dcm" | "dicom" => Some(PictureFormat::Dicom),
             _ => None,
         }
     }
@@ -54,6 +59,7 @@ impl PictureFormat {
             PictureFormat::WebP => "WebP",
             PictureFormat::Bmp => "BMP",
             PictureFormat::Tiff => "TIFF",
+            PictureFormat::Dicom => "DICOM",
         }
     }
 
@@ -65,17 +71,20 @@ impl PictureFormat {
             PictureFormat::WebP => "webp",
             PictureFormat::Bmp => "bmp",
             PictureFormat::Tiff => "tiff",
+            PictureFormat::Dicom => "dcm",
         }
     }
 
-    pub(super) fn as_image(self) -> ImageFormat {
-        match self {
+    /// As the general decoder calls it; none for what it does not read.
+    pub(super) fn as_image(self) -> Option<ImageFormat> {
+        Some(match self {
             PictureFormat::Jpeg => ImageFormat::Jpeg,
             PictureFormat::Png => ImageFormat::Png,
             PictureFormat::WebP => ImageFormat::WebP,
             PictureFormat::Bmp => ImageFormat::Bmp,
             PictureFormat::Tiff => ImageFormat::Tiff,
-        }
+            PictureFormat::Dicom => return None,
+        })
     }
 }
 

@@ -1,7 +1,7 @@
 //! A picture's size and orientation from its header alone, and the cheap signs of a cut-off file.
 
 use super::jpeg::{self, JpegFault};
-use super::{PictureError, PictureFormat};
+use super::{PictureError, PictureFormat, dicom, pages};
 use crate::limits::{PICTURE_FILE_BYTES, PICTURE_MEMORY_BYTES};
 use image::metadata::Orientation;
 use image::{ColorType, ImageDecoder, ImageError, ImageReader, Limits};
@@ -21,6 +21,21 @@ pub struct Header {
     pub format: PictureFormat,
     /// The file's length in bytes.
     pub bytes: u64,
+    /// Samples a pixel: 1 (grey), 2 (grey and alpha), 3, 4 (colour and alpha) or more; of the first page.
+    pub channels: u32,
+    /// Bits a sample: 8 or 16.
+    pub bits: u8,
+    /// Pages of a TIFF file, or frames of a DICOM file; else 1.
+    pub pages: u32,
+    /// Whether [`super::decode`] knows the samples; else [`super::decode_all`] alone.
+    pub(super) usual: bool,
+}
+
+impl Header {
+    /// Channels that [`super::read_all`] gives.
+    pub fn all_channels(&self) -> u32 {
+        self.channels.saturating_mul(self.pages)
+    }
 }
 
 /// The size of the upright picture, width and height in pixels, from the header alone.
@@ -54,7 +69,7 @@ pub fn probe(path: &Path) -> Result<Header, PictureError> {
     let usual: &[u8] = match header.format {
         PictureFormat::Jpeg => &[0xFF, 0xD9],
         PictureFormat::Png => b"IEND\xAE\x42\x60\x82",
-        PictureFormat::WebP | PictureFormat::Bmp | PictureFormat::Tiff => b"",
+        PictureFormat::WebP | PictureFormat::Bmp | PictureFormat::Tiff | PictureFormat::Dicom => b"",
     };
     let read_error = |source| PictureError::Read { path: path.into(), source };
     let mut tail = vec![0; usual.len()];
@@ -102,7 +117,7 @@ pub(super) fn inspect<R: BufRead + Seek>(
 ) -> Result<Inspected, PictureError> {
     let read_error = |source| PictureError::Read { path: path.into(), source };
     let mut start = Vec::new();
-    r.by_ref().take(16).read_to_end(&mut start).map_err(read_error)?;
+    r.by_ref().take(132).read_to_end(&mut start).map_err(read_error)?;
     r.rewind().map_err(read_error)?;
     let format = PictureFormat::of_content(&start).map_err(|other| match other {
         Some(what) => PictureError::Unsupported { path: path.into(), detail: what.into() },
@@ -111,19 +126,42 @@ pub(super) fn inspect<R: BufRead + Seek>(
             PictureError::NotAPicture { path: path.into(), start: start.join(" ") }
         }
     })?;
+    let sheets = match format {
+        PictureFormat::Tiff => {
+            let sheets = pages::inspect(&mut *r, path)?;
+            r.rewind().map_err(read_error)?;
+            Some(sheets)
+        }
+        _ => None,
+    };
+    let mut kind = (1, 8);
+    let mut frames = 1;
     let (width, height, orientation, out_bytes, work_bytes) = if format == PictureFormat::Jpeg {
         let h = jpeg::header(r).map_err(|fault| jpeg_error(fault, path))?;
         let out = if h.components == 1 { 1 } else { 3 };
+        kind.0 = out as u32;
         // A progressive file's coefficients are all kept, two bytes each, until its last scan.
         let work = if h.progressive { 2 * u64::from(h.components) } else { 0 };
         (h.width, h.height, h.orientation, out, work)
+    } else if format == PictureFormat::Dicom {
+        let d = dicom::inspect(r, path, bytes)?;
+        kind = (d.samples, d.bits());
+        frames = d.frames;
+        (d.width, d.height, Orientation::NoTransforms, 2 * u64::from(d.samples), 2 * u64::from(d.samples))
+    } else if let Some(odd) = sheets.filter(|sheets| !sheets.usual) {
+        kind = (odd.channels, odd.bits);
+        let bytes = u64::from(odd.channels) * u64::from(odd.bits).div_ceil(8);
+        (odd.width, odd.height, odd.orientation, bytes, bytes)
     } else {
-        let mut reader = ImageReader::with_format(r, format.as_image());
+        let known = format.as_image().expect("the one other format is treated above");
+        let mut reader = ImageReader::with_format(r, known);
         reader.limits(decoder_limits());
         let mut decoder = reader.into_decoder().map_err(|e| decoder_error(e, path))?;
         let (width, height) = decoder.dimensions();
         let orientation = decoder.orientation().map_err(|e| decoder_error(e, path))?;
         let color: ColorType = decoder.color_type();
+        let count = u32::from(color.channel_count());
+        kind = (count, (u32::from(color.bytes_per_pixel()) / count.max(1) * 8) as u8);
         // A WebP is decoded into four bytes a pixel first.
         let work = if format == PictureFormat::WebP { 4 } else { 0 };
         (width, height, orientation, u64::from(color.bytes_per_pixel()), work)
@@ -145,10 +183,15 @@ pub(super) fn inspect<R: BufRead + Seek>(
         let detail = format!("its header gives a size of {width} x {height}");
         return Err(PictureError::Corrupt { path: path.into(), detail });
     }
-    Ok(Inspected { header: Header { width, height, format, bytes }, orientation })
+    let ((channels, bits), pages) = (kind, sheets.map_or(frames, |sheets| sheets.pages));
+    let usual = sheets.is_none_or(|sheets| sheets.usual);
+    Ok(Inspected {
+        header: Header { width, height, format, bytes, channels, bits, pages, usual },
+        orientation,
+    })
 }
 
-fn swaps_sides(orientation: Orientation) -> bool {
+pub(super) fn swaps_sides(orientation: Orientation) -> bool {
     use Orientation::*;
     matches!(orientation, Rotate90 | Rotate270 | Rotate90FlipH | Rotate270FlipH)
 }

@@ -243,3 +243,124 @@ proptest! {
         }
     }
 }
+
+/// A TIFF file with one page for each of `pages`, each `channels` samples a pixel of 16 bits, chunky or in planes.
+fn tiff_pages(width: u32, height: u32, pages: &[Vec<u16>], channels: u16, planar: bool) -> Vec<u8> {
+    let mut out = b"II*\0".to_vec();
+    let mut patch = out.len();
+    out.extend([0; 4]);
+    for page in pages {
+        let data = out.len() as u32;
+        let plane = page.len() / usize::from(channels);
+        let order: Vec<usize> = match planar {
+            true => (0..usize::from(channels))
+                .flat_map(|c| (0..plane).map(move |i| i * usize::from(channels) + c))
+                .collect(),
+            false => (0..page.len()).collect(),
+        };
+        order.iter().for_each(|&i| out.extend(page[i].to_le_bytes()));
+        let strips = if planar { u32::from(channels) } else { 1 };
+        // Lists that do not fit into an entry.
+        let list = |out: &mut Vec<u8>, values: &[u32]| {
+            let at = out.len() as u32;
+            values.iter().for_each(|v| out.extend(v.to_le_bytes()));
+            at
+        };
+        let bytes = page.len() as u32 * 2 / strips;
+        let bits = list(&mut out, &vec![16 | 16 << 16; usize::from(channels).div_ceil(2)]);
+        let offsets = list(&mut out, &(0..strips).map(|s| data + s * bytes).collect::<Vec<_>>());
+        let counts = list(&mut out, &vec![bytes; strips as usize]);
+        let at = out.len() as u32;
+        out[patch..patch + 4].copy_from_slice(&at.to_le_bytes());
+        let few = |count: u32, value: u32, list: u32| if count == 1 { value } else { list };
+        let entries = [
+            (256u16, 4u16, 1u32, width),
+            (257, 4, 1, height),
+            (258, 3, channels.into(), if channels <= 2 { 16 | 16 << 16 } else { bits }),
+            (259, 3, 1, 1),
+            (262, 3, 1, 1),
+            (273, 4, strips, few(strips, data, offsets)),
+            (277, 3, 1, channels.into()),
+            (278, 4, 1, height),
+            (279, 4, strips, few(strips, bytes, counts)),
+            (284, 3, 1, if planar { 2 } else { 1 }),
+        ];
+        out.extend((entries.len() as u16).to_le_bytes());
+        for (tag, kind, count, value) in entries {
+            out.extend(tag.to_le_bytes());
+            out.extend(kind.to_le_bytes());
+            out.extend(count.to_le_bytes());
+            out.extend(value.to_le_bytes());
+        }
+        patch = out.len();
+        out.extend([0; 4]);
+    }
+    out
+}
+
+#[test]
+fn pages_and_channels_of_a_tiff_are_all_read() {
+    let page = |from: u16, channels: u16| (0..12 * channels).map(|i| from + i * 1001).collect::<Vec<u16>>();
+    // Three grey pages: three channels, the pages' samples side by side.
+    let pages = [page(1, 1), page(2, 1), page(3, 1)];
+    let file = tiff_pages(4, 3, &pages, 1, false);
+    let header = header_of(&file, Path::new("t")).unwrap();
+    assert_eq!((header.channels, header.bits, header.pages, header.all_channels()), (1, 16, 3, 3));
+    let all = decode_all(&file, Path::new("t")).unwrap();
+    assert_eq!((all.width, all.height, all.channels), (4, 3, 3));
+    let expected: Vec<u16> = (0..12).flat_map(|i| [pages[0][i], pages[1][i], pages[2][i]]).collect();
+    assert_eq!(all.pixels, Pixels::U16(expected.clone()));
+    assert_eq!(all.to_channels(3).unwrap(), expected);
+    assert_eq!(all.to_channels(2), None);
+    // The first page alone, as ever.
+    assert_eq!(decoded(&file).pixels, Pixels::U16(pages[0].clone()));
+    // Five channels on one page, chunky and in planes, and on two pages.
+    for planar in [false, true] {
+        let file = tiff_pages(4, 3, &[page(7, 5)], 5, planar);
+        let header = header_of(&file, Path::new("t")).unwrap();
+        assert_eq!((header.width, header.height, header.all_channels()), (4, 3, 5));
+        assert_eq!(decode_all(&file, Path::new("t")).unwrap().pixels, Pixels::U16(page(7, 5)), "{planar}");
+        assert!(matches!(decode(&file, Path::new("t")), Err(PictureError::Unsupported { .. })));
+    }
+    let two = decode_all(&tiff_pages(4, 3, &[page(7, 2), page(9, 2)], 2, false), Path::new("t")).unwrap();
+    let Pixels::U16(samples) = two.pixels else { panic!("16 bits") };
+    assert_eq!((two.channels, &samples[..8]), (4, &[7, 1008, 9, 1010, 2009, 3010, 2011, 3012][..]));
+    // A file that ends amid the second page.
+    let file = tiff_pages(4, 3, &[page(1, 1), page(2, 1)], 1, false);
+    assert!(decode_all(&file[..file.len() - 20], Path::new("t")).is_err());
+}
+
+#[test]
+fn sixteen_bits_stay_and_channels_are_made_as_said() {
+    let grey = ImageBuffer::<Luma<u16>, _>::from_fn(3, 2, |x, y| Luma([(x * 20_000 + y * 7) as u16]));
+    let picture =
+        decode_all(&encode(DynamicImage::ImageLuma16(grey.clone()), ImageFormat::Png), Path::new("t"))
+            .unwrap();
+    assert_eq!(picture.to_channels(1).unwrap(), grey.clone().into_raw());
+    let three: Vec<u16> = grey.into_raw().into_iter().flat_map(|v| [v; 3]).collect();
+    assert_eq!(picture.to_channels(3).unwrap(), three);
+    let alpha = ImageBuffer::<LumaA<u8>, _>::from_pixel(2, 1, LumaA([200, 9]));
+    let picture =
+        decode_all(&encode(DynamicImage::ImageLumaA8(alpha), ImageFormat::Png), Path::new("t")).unwrap();
+    assert_eq!(picture.to_channels(2).unwrap(), [200 * 257, 9 * 257, 200 * 257, 9 * 257]);
+    assert_eq!(picture.to_channels(1).unwrap(), [200 * 257; 2]);
+    let colour = ImageBuffer::<Rgba<u8>, _>::from_pixel(1, 1, Rgba([255, 255, 255, 3]));
+    let picture =
+        decode_all(&encode(DynamicImage::ImageRgba8(colour), ImageFormat::Png), Path::new("t")).unwrap();
+    assert_eq!(picture.to_channels(1).unwrap(), [65535]);
+    assert_eq!(picture.to_channels(4).unwrap(), [65535, 65535, 65535, 771]);
+    assert_eq!(picture.to_channels(5), None);
+}
+
+#[test]
+fn samples_are_turned_as_the_general_decoder_turns_them() {
+    let image = noise(5, 3);
+    for exif in 1..=8 {
+        let orientation = image::metadata::Orientation::from_exif(exif).unwrap();
+        let mut expected = DynamicImage::from(image.clone());
+        expected.apply_orientation(orientation);
+        let (w, h, samples) = super::pages::upright(image.clone().into_raw(), (5, 3), 3, orientation);
+        assert_eq!((w, h), (expected.width(), expected.height()), "{exif}");
+        assert_eq!(samples, expected.into_rgb8().into_raw(), "{exif}");
+    }
+}
