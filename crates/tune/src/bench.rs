@@ -91,9 +91,9 @@ pub enum BenchError {
 }
 
 /// A batch of noise with boxes on it.
-fn drawn_batch([n, h, w]: [usize; 3], classes: usize) -> Batch {
+fn drawn_batch([n, h, w]: [usize; 3], classes: usize, channels: usize) -> Batch {
     let mut draw = Draw::new(0, 0, 0, Purpose::Benchmark);
-    let images: Vec<f32> = (0..n * h * w * 3).map(|_| draw.unit() as f32).collect();
+    let images: Vec<f32> = (0..n * h * w * channels).map(|_| draw.unit() as f32).collect();
     let targets = (0..n * OBJECTS)
         .map(|i| Target {
             image: (i / OBJECTS) as u32,
@@ -129,7 +129,7 @@ pub fn bench(
         }
     };
     let mut params = init_fresh(&model, 0);
-    let batch = drawn_batch(size, model.architecture.classes);
+    let batch = drawn_batch(size, model.architecture.classes, model.architecture.image_channels);
     let mut times = Vec::new();
     let mut report = |i: usize, took: Duration| {
         if i >= WARM_UP {

@@ -23,7 +23,7 @@ pub fn document(max_body: usize) -> Value {
             operation["parameters"] = parameters(path);
             operation["requestBody"] = json!({
                 "required": true,
-                "description": format!("The picture's file as it is: JPEG, PNG, WebP, BMP or TIFF, at most {max_body} bytes."),
+                "description": format!("The picture's file as it is: JPEG, PNG, WebP, BMP, TIFF or DICOM, at most {max_body} bytes."),
                 "content": {"application/octet-stream": {"schema": {"type": "string", "format": "binary"}}},
             });
         }

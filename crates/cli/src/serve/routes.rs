@@ -318,9 +318,9 @@ async fn read(shared: &Shared, headers: &HeaderMap, mut body: Body) -> Result<By
 fn decode(bytes: &[u8], max_pixels: u64) -> Result<Rgb8, (StatusCode, String)> {
     let body = Path::new("the body");
     let status = |error: &PictureError| match error {
-        PictureError::NotAPicture { .. } | PictureError::Unsupported { .. } => {
-            StatusCode::UNSUPPORTED_MEDIA_TYPE
-        }
+        PictureError::NotAPicture { .. }
+        | PictureError::Unsupported { .. }
+        | PictureError::Channels { .. } => StatusCode::UNSUPPORTED_MEDIA_TYPE,
         PictureError::TooLarge { .. } | PictureError::FileTooLarge { .. } => StatusCode::PAYLOAD_TOO_LARGE,
         _ => StatusCode::BAD_REQUEST,
     };

@@ -5,6 +5,7 @@ use std::sync::atomic::{AtomicBool, Ordering};
 
 use indicatif::{ProgressBar, ProgressStyle};
 use onsa_tune::data::audit::{self, Audit, AuditTask, CheckOptions, Fault};
+use onsa_tune::data::dataset::PixelOptions;
 use onsa_tune::data::division::{Splitting, VAL_FRACTION};
 use onsa_tune::data::groups::GroupBy;
 use onsa_tune::data::index::{LoadOptions, Progress, Stage};
@@ -34,6 +35,8 @@ onsa_tune::arguments! {
             val_fraction: f64 = VAL_FRACTION, table::share;
             /// Divide the training and validation images anew, by group and val_fraction.
             resplit: bool = false, any;
+            /// Channels of the images: by default what data.yaml says, or three.
+            channels: Option<u32> = None, table::channels_or_none;
             /// Treat every object as of one class.
             single_cls: bool = false, any;
             /// Look for nearly equal images across splits too, not only for equal ones.
@@ -81,7 +84,8 @@ fn run(invocation: &Invocation) -> Result<ExitCode, Failure> {
     };
     let (group, val_fraction, resplit) = (settings.group, settings.val_fraction, settings.resplit);
     let splitting = Splitting { group, val_fraction, resplit };
-    let load = LoadOptions { single_cls: settings.single_cls, splitting, ..LoadOptions::default() };
+    let pixels = PixelOptions { channels: settings.channels, eight_bits: false };
+    let load = LoadOptions { single_cls: settings.single_cls, splitting, pixels, ..LoadOptions::default() };
     let options = CheckOptions { task: settings.task, load, near: settings.near };
     let (audit, checked) = watched(|report| audit::check_keeping(&settings.data, &options, report));
     if let Some(folder) = output_folder {

@@ -105,6 +105,7 @@ fn run(invocation: &Invocation) -> Result<ExitCode, Failure> {
     }
     let side = o.imgsz.map_or_else(|| own_size(&source), |side| [side as usize; 2]);
     let opened = open::open(&source, None, side, true, 0)?;
+    super::only_rgb(&opened.model, "export")?;
     let file = opened.weights.as_ref().map(|w| w.path.clone()).unwrap_or_default();
     let output = o.output.clone().unwrap_or_else(|| default_output(&file, format, precision));
     let same = |a: &Path, b: &Path| a.canonicalize().is_ok_and(|a| b.canonicalize().is_ok_and(|b| a == b));

@@ -15,6 +15,7 @@ pub mod val;
 use std::process::ExitCode;
 
 use onsa_tune::engine::{self, Place, Wanted};
+use onsa_tune::models::Model;
 use onsa_tune::train::recipe::table::{Argument, nearest};
 
 use crate::arguments::Invocation;
@@ -68,6 +69,41 @@ pub fn place(device: Option<&str>, half: bool, threads: Option<u32>) -> Result<P
     Place::open(wanted, half, pool).map_err(|e| {
         Failure::from_error(&e).hint("`onsa doctor` shows what was found; device=cpu works everywhere")
     })
+}
+
+/// As [`place`], for a model: what is not computed on a GPU yet, networks of other channels than three, takes the processor.
+///
+/// # Errors
+/// As [`place`], and where a GPU is asked for such a network.
+pub fn place_for(
+    model: &Model,
+    (device, half, threads): (Option<&str>, bool, Option<u32>),
+) -> Result<Place, Failure> {
+    let channels = model.architecture.image_channels;
+    if channels == 3 {
+        return place(device, half, threads);
+    }
+    match Wanted::parse(device).map_err(|e| Failure::usage(e.to_string()))? {
+        Wanted::Gpu(_) => {
+            Err(Failure::failed(format!("networks of {channels} channel(s) are not computed on a GPU yet"))
+                .hint("device=cpu computes them"))
+        }
+        _ => place(Some("cpu"), half, threads),
+    }
+}
+
+/// Refuses a model of other channels than three where only those are handled.
+///
+/// # Errors
+/// The model has others.
+pub fn only_rgb(model: &Model, what: &str) -> Result<(), Failure> {
+    match model.architecture.image_channels {
+        3 => Ok(()),
+        channels => Err(Failure::failed(format!(
+            "{what} is for models of RGB images; this one takes {channels} channel(s)"
+        ))
+        .hint("`onsa train`, `val` and `predict` take any number of channels")),
+    }
 }
 
 /// Every verb, in the help's order.

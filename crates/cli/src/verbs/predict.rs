@@ -123,7 +123,7 @@ fn run(invocation: &Invocation) -> Result<ExitCode, Failure> {
     }
     let side = o.imgsz as usize;
     let opened = open::open(&source, None, [side, side], true, 0)?;
-    let place = super::place(o.device.as_deref(), o.half, o.threads)?;
+    let place = super::place_for(&opened.model, (o.device.as_deref(), o.half, o.threads))?;
     let mut network = Inference::new(&opened.model, opened.params.clone(), place);
     let is_onnx = opened.weights.as_ref().is_some_and(|w| w.is_onnx);
     let fit = if o.square.unwrap_or(is_onnx) { Fit::Square } else { Fit::Tight };

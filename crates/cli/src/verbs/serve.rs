@@ -146,6 +146,7 @@ fn start(o: &ServeArguments, config: &Config, metrics: &Arc<Metrics>) -> Result<
         }
         let source = open::find(&file, &open::default_folders(), true)?;
         let opened = open::open(&source, None, [side, side], true, 0)?;
+        super::only_rgb(&opened.model, "serve")?;
         let served = Served::start(name, &opened, side, running, Arc::clone(&pool), Arc::clone(metrics))
             .map_err(|e| Failure::from_error(&e))?;
         models.push(served);

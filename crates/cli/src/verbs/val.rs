@@ -6,8 +6,8 @@ use std::process::ExitCode;
 use std::sync::Arc;
 use std::sync::atomic::Ordering;
 
-use onsa_tune::data::cache::{CachePolicy, ImageCache};
-use onsa_tune::data::dataset::Split;
+use onsa_tune::data::cache::CachePolicy;
+use onsa_tune::data::dataset::{PixelOptions, Split};
 use onsa_tune::data::division::{Splitting, VAL_FRACTION};
 use onsa_tune::data::groups::GroupBy;
 use onsa_tune::data::index::{self, LoadOptions};
@@ -16,11 +16,12 @@ use onsa_tune::engine::Inference;
 use onsa_tune::evaluate::plots::{metric_plots, write_plot};
 use onsa_tune::evaluate::validate::{ValidateOptions, validate};
 use onsa_tune::evaluate::{DetectMetrics, Postprocess};
+use onsa_tune::models::open::Opened;
 use onsa_tune::models::{Task, open};
 use onsa_tune::train::recipe::CLASSIFY_IMGSZ;
 use onsa_tune::train::recipe::run_dir;
 use onsa_tune::train::recipe::table::{self, ArgumentError, any};
-use onsa_tune::train::start::decoder;
+use onsa_tune::train::start::image_cache;
 
 use super::{Verb, nothing_more};
 use crate::arguments::Invocation;
@@ -82,9 +83,16 @@ onsa_tune::arguments! {
 }
 
 impl ValArguments {
-    fn splitting(&self) -> Splitting {
+    /// The data as the model sees them: with as many channels as it takes.
+    fn load_options(&self, opened: &Opened) -> LoadOptions {
         let (group, val_fraction, resplit) = (self.group.clone(), self.val_fraction, self.resplit);
-        Splitting { group, val_fraction, resplit }
+        let channels = Some(opened.model.architecture.image_channels as u32);
+        LoadOptions {
+            single_cls: self.single_cls,
+            splitting: Splitting { group, val_fraction, resplit },
+            pixels: PixelOptions { channels, eight_bits: false },
+            ..LoadOptions::default()
+        }
     }
 }
 
@@ -120,15 +128,13 @@ fn run(invocation: &Invocation) -> Result<ExitCode, Failure> {
         return classify::run(invocation, &o, split, &opened, imgsz);
     }
     let stop = signals::stop_flag()?;
-    let (single_cls, splitting) = (o.single_cls, o.splitting());
-    let load = LoadOptions { single_cls, splitting, ..LoadOptions::default() };
-    let loaded = index::load(&o.data, &load).map_err(|e| Failure::from_error(&e))?;
+    let side = o.imgsz as usize;
+    let opened = open::open(&source, None, [side, side], true, 0)?;
+    let loaded = index::load(&o.data, &o.load_options(&opened)).map_err(|e| Failure::from_error(&e))?;
     for fault in loaded.faults.iter().filter(|f| f.is_error()) {
         output::warning(&format!("{fault} (not counted)"));
     }
     let items = loaded.dataset.split(split).to_vec();
-    let side = o.imgsz as usize;
-    let opened = open::open(&source, None, [side, side], true, 0)?;
     let classes = &loaded.dataset.classes;
     // Labels name classes by number: the model must know them by the same numbers.
     let same = |i: usize, name: &String| {
@@ -144,9 +150,9 @@ fn run(invocation: &Invocation) -> Result<ExitCode, Failure> {
             "validate with the data set that the model was trained for, or fine-tune it on this one first",
         ));
     }
-    let place = super::place(o.device.as_deref(), o.half, o.threads)?;
+    let place = super::place_for(&opened.model, (o.device.as_deref(), o.half, o.threads))?;
     let mut network = Inference::new(&opened.model, opened.params.clone(), place);
-    let cache = Arc::new(ImageCache::new(items, o.imgsz, CachePolicy::None, decoder()));
+    let cache = Arc::new(image_cache(items, o.imgsz, CachePolicy::None, loaded.dataset.pixels));
     let cores = std::thread::available_parallelism().map_or(1, usize::from);
     let loader = ValConfig {
         imgsz: o.imgsz,

@@ -56,7 +56,7 @@ pub(super) async fn predict(
         return Err(Problem::invalid("conf is from 0 to 1"));
     }
     if picture.is_empty() {
-        return Err(Problem::invalid("send a picture: JPEG, PNG, WebP, BMP or TIFF"));
+        return Err(Problem::invalid("send a picture: JPEG, PNG, WebP, BMP, TIFF or DICOM"));
     }
     // The file's name is the studio's own; the content decides what it is.
     let path = app.config.dir.join("cache").join(format!("trial-{}.img", config::random_text(8)?));

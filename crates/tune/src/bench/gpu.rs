@@ -30,7 +30,10 @@ pub(super) fn bench(
     let mut run = Executor::new(device, Arc::clone(&plan), precision)?;
     let params = DeviceBuffer::from_slice(device, &init_fresh(model, 0).values)?;
     let grads = DeviceBuffer::<f32>::zeros(device, params.len())?;
-    run.write_input(0, &drawn_batch(size, model.architecture.classes).images)?;
+    run.write_input(
+        0,
+        &drawn_batch(size, model.architecture.classes, model.architecture.image_channels).images,
+    )?;
     for (i, view) in plan.output_grads.iter().enumerate() {
         let alternating: Vec<f32> =
             (0..view.len()).map(|i| if i % 3 == 0 { GRADIENT } else { -GRADIENT }).collect();

@@ -6,7 +6,8 @@ use std::sync::{Arc, Mutex, PoisonError};
 
 use thiserror::Error;
 
-use super::dataset::Item;
+use super::dataset::{Item, Pixels};
+use super::deep::{self, Deep};
 use super::disk_cache::DiskCache;
 use super::raster::Rgb8;
 use super::resize::{load_size, resize_averaging, resize_bilinear};
@@ -49,6 +50,10 @@ impl Sizing {
 
 /// Reads and decodes an image file, upright and as 8-bit RGB.
 pub type Decoder = Arc<dyn Fn(&Path) -> Result<Rgb8, Box<dyn std::error::Error + Send + Sync>> + Send + Sync>;
+
+/// The same with all its bits and a given number of channels.
+pub type DeepDecoder =
+    Arc<dyn Fn(&Path) -> Result<Deep, Box<dyn std::error::Error + Send + Sync>> + Send + Sync>;
 
 /// How much memory decoded images may take.
 #[derive(Clone, Copy, Debug, Default, PartialEq)]
@@ -108,6 +113,14 @@ pub enum ImageError {
         /// Height in the index.
         height: u32,
     },
+    /// An image of more than 8 bits or other than 3 channels, where only such are read.
+    #[error("{path}: this is for RGB images of 8 bits, and the image has {}", pixels.describe())]
+    Deep {
+        /// The image file.
+        path: PathBuf,
+        /// What the images are.
+        pixels: Pixels,
+    },
     /// The file of decoded images fails.
     #[error("{path}: decoded images cannot be kept there: {source}; free some space, or use cache=ram")]
     Disk {
@@ -118,13 +131,22 @@ pub enum ImageError {
     },
 }
 
+/// A decoded image.
+#[derive(Clone)]
+enum Held {
+    Rgb(Arc<Rgb8>),
+    Deep(Arc<Deep>),
+}
+
 /// The images of a list of items, each decoded once if the budget allows, and shared by all threads.
 pub struct ImageCache {
     items: Arc<[Item]>,
     imgsz: u32,
     sizing: Sizing,
     decode: Decoder,
-    slots: Vec<Mutex<Option<Arc<Rgb8>>>>,
+    slots: Vec<Mutex<Option<Held>>>,
+    pixels: Pixels,
+    decode_deep: Option<DeepDecoder>,
     budget: u64,
     used: AtomicU64,
     decoded: AtomicU64,
@@ -147,6 +169,8 @@ impl ImageCache {
             sizing: Sizing::Long,
             decode,
             slots,
+            pixels: Pixels::RGB8,
+            decode_deep: None,
             budget: policy.budget(),
             used: AtomicU64::new(0),
             decoded: AtomicU64::new(0),
@@ -159,11 +183,22 @@ impl ImageCache {
         ImageCache { disk: Some(Arc::new(disk)), ..self }
     }
 
+    /// The same for images of other bits and channels, which `decode` gives: [`ImageCache::get_deep`] has them then.
+    pub fn with_pixels(self, pixels: Pixels, decode: DeepDecoder) -> ImageCache {
+        ImageCache { pixels, decode_deep: Some(decode), ..self }
+    }
+
+    /// What the images are.
+    pub fn pixels(&self) -> Pixels {
+        self.pixels
+    }
+
     /// The same items without any memory for their pixels; a file of decoded images is shared.
     pub fn without_memory(&self) -> ImageCache {
         let (items, decode) = (Arc::clone(&self.items), Arc::clone(&self.decode));
         let cache = ImageCache::new(items, self.imgsz, CachePolicy::None, decode);
-        ImageCache { disk: self.disk.clone(), sizing: self.sizing, ..cache }
+        let (pixels, decode_deep) = (self.pixels, self.decode_deep.clone());
+        ImageCache { disk: self.disk.clone(), sizing: self.sizing, pixels, decode_deep, ..cache }
     }
 
     /// The same, keeping images at another size.
@@ -183,9 +218,10 @@ impl ImageCache {
 
     /// Bytes that all images would take.
     pub fn bytes_needed(&self) -> u64 {
+        let sample_bytes = if self.pixels.is_deep() { 2 * self.pixels.channels as u64 } else { 3 };
         let bytes = |item: &Item| {
             let (width, height) = self.sizing.size(item.width, item.height, self.imgsz);
-            u64::from(width) * u64::from(height) * 3
+            u64::from(width) * u64::from(height) * sample_bytes
         };
         self.items.iter().map(bytes).sum()
     }
@@ -207,32 +243,78 @@ impl ImageCache {
 
     /// Item `index` at the cache's [`Sizing`]. Panics where `index` is out of range.
     pub fn get(&self, index: usize) -> Result<Arc<Rgb8>, ImageError> {
+        match self.held(index)? {
+            Held::Rgb(image) => Ok(image),
+            Held::Deep(_) => {
+                Err(ImageError::Deep { path: self.items[index].path.clone(), pixels: self.pixels })
+            }
+        }
+    }
+
+    /// As [`ImageCache::get`], of a cache [`ImageCache::with_pixels`].
+    pub fn get_deep(&self, index: usize) -> Result<Arc<Deep>, ImageError> {
+        match self.held(index)? {
+            Held::Deep(image) => Ok(image),
+            // Three channels of 8 bits are three of 16.
+            Held::Rgb(image) => {
+                let data = image.data.iter().map(|&v| u16::from(v) * 257).collect();
+                Ok(Arc::new(Deep { width: image.width, height: image.height, channels: 3, data }))
+            }
+        }
+    }
+
+    fn held(&self, index: usize) -> Result<Held, ImageError> {
         if self.budget == 0 {
             return self.load(index);
         }
         // Held while decoding, so that no second thread decodes the same file. A slot is whole after a panic too.
         let mut slot = self.slots[index].lock().unwrap_or_else(PoisonError::into_inner);
         if let Some(image) = &*slot {
-            return Ok(Arc::clone(image));
+            return Ok(image.clone());
         }
         let image = self.load(index)?;
-        let size = image.data.len() as u64;
+        let size = match &image {
+            Held::Rgb(image) => image.data.len() as u64,
+            Held::Deep(image) => 2 * image.data.len() as u64,
+        };
         let fits = |used: u64| used.checked_add(size).filter(|&sum| sum <= self.budget);
         if self.used.fetch_update(Ordering::Relaxed, Ordering::Relaxed, fits).is_ok() {
-            *slot = Some(Arc::clone(&image));
+            *slot = Some(image.clone());
         }
         Ok(image)
     }
 
-    fn load(&self, index: usize) -> Result<Arc<Rgb8>, ImageError> {
-        let Some(disk) = &self.disk else { return self.decode(index) };
+    fn load(&self, index: usize) -> Result<Held, ImageError> {
+        if let Some(decode) = &self.decode_deep {
+            return self.decode_deep(index, decode).map(Held::Deep);
+        }
+        let Some(disk) = &self.disk else { return self.decode(index).map(Held::Rgb) };
         let failed = |source| ImageError::Disk { path: disk.path().to_owned(), source };
         if let Some(image) = disk.get(index).map_err(failed)? {
-            return Ok(Arc::new(image));
+            return Ok(Held::Rgb(Arc::new(image)));
         }
         let image = self.decode(index)?;
         disk.put(index, &image).map_err(failed)?;
-        Ok(image)
+        Ok(Held::Rgb(image))
+    }
+
+    fn decode_deep(&self, index: usize, decode: &DeepDecoder) -> Result<Arc<Deep>, ImageError> {
+        let item = &self.items[index];
+        let image =
+            decode(&item.path).map_err(|source| ImageError::Decode { path: item.path.clone(), source })?;
+        self.decoded.fetch_add(1, Ordering::Relaxed);
+        unchanged(item, (image.width, image.height))?;
+        let (width, height) = self.sizing.size(item.width, item.height, self.imgsz);
+        let size = (width as usize, height as usize);
+        let image = match self.sizing {
+            _ if (image.width, image.height) == size => image,
+            Sizing::Long => deep::resize_bilinear(&image, size.0, size.1),
+            Sizing::Short | Sizing::Crops => {
+                let whole = (0.0, 0.0, image.width as f64, image.height as f64);
+                deep::resize_averaging(&image, whole, size)
+            }
+        };
+        Ok(Arc::new(image))
     }
 
     fn decode(&self, index: usize) -> Result<Arc<Rgb8>, ImageError> {
@@ -240,15 +322,7 @@ impl ImageCache {
         let image = (self.decode)(&item.path)
             .map_err(|source| ImageError::Decode { path: item.path.clone(), source })?;
         self.decoded.fetch_add(1, Ordering::Relaxed);
-        if (image.width, image.height) != (item.width as usize, item.height as usize) {
-            return Err(ImageError::Changed {
-                path: item.path.clone(),
-                found_width: image.width,
-                found_height: image.height,
-                width: item.width,
-                height: item.height,
-            });
-        }
+        unchanged(item, (image.width, image.height))?;
         let (width, height) = self.sizing.size(item.width, item.height, self.imgsz);
         let size = (width as usize, height as usize);
         let image = match self.sizing {
@@ -261,6 +335,15 @@ impl ImageCache {
         };
         Ok(Arc::new(image))
     }
+}
+
+/// Whether the file still is the one that the index was made from.
+fn unchanged(item: &Item, (found_width, found_height): (usize, usize)) -> Result<(), ImageError> {
+    let (width, height) = (item.width, item.height);
+    if (found_width, found_height) == (width as usize, height as usize) {
+        return Ok(());
+    }
+    Err(ImageError::Changed { path: item.path.clone(), found_width, found_height, width, height })
 }
 
 /// Bytes that this process may still take: what the machine has free, or what is left of the control group's limit.

@@ -23,6 +23,41 @@ pub struct Item {
     pub group: Option<Arc<str>>,
 }
 
+/// What the images of a data set are for a network.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct Pixels {
+    /// Channels of the network's input, at least 1.
+    pub channels: usize,
+    /// Bits of a sample: 8, or 16 where an image has more than 8.
+    pub bits: u8,
+}
+
+impl Pixels {
+    /// RGB of 8 bits, as most images are.
+    pub const RGB8: Pixels = Pixels { channels: 3, bits: 8 };
+
+    /// Whether the images are other than RGB of 8 bits: see [`crate::data::deep`].
+    pub fn is_deep(self) -> bool {
+        self != Pixels::RGB8
+    }
+
+    /// In words, for messages: `16 bits and 4 channels`.
+    pub fn describe(self) -> String {
+        let channels =
+            if self.channels == 1 { "1 channel".into() } else { format!("{} channels", self.channels) };
+        format!("{} bits and {channels}", self.bits)
+    }
+}
+
+/// What a person wants the images to be for the network.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub struct PixelOptions {
+    /// Channels; none: what the data set says, or three.
+    pub channels: Option<u32>,
+    /// Cut 16 bits to 8.
+    pub eight_bits: bool,
+}
+
 /// A data set with its splits. Each split is sorted by path.
 #[derive(Clone, Debug, PartialEq)]
 pub struct Dataset {
@@ -34,6 +69,8 @@ pub struct Dataset {
     pub val: Vec<Item>,
     /// What the finished model may be tested on; often empty.
     pub test: Vec<Item>,
+    /// What its images are for a network.
+    pub pixels: Pixels,
     /// SHA-256 (hexadecimal) over class names, relative image paths, image file sizes and label contents: it changes
     /// when the data do, and not when the folder moves.
     pub hash: String,

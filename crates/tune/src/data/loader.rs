@@ -15,6 +15,7 @@ use super::batch::{
 };
 use super::cache::{ImageCache, ImageError};
 use super::classify::ClassifyAugment;
+use super::deep::{self, Deep};
 use super::prefetch::Prefetch;
 use super::raster::Rgb8;
 use super::resize::resize_bilinear;
@@ -370,6 +371,9 @@ pub(crate) fn draw(
     let native = (drawn.width, drawn.height);
     let plan = order.size_of(at, drawn);
     let items = cache.items().len();
+    if cache.pixels().is_deep() {
+        return draw_deep(order, at, (&plan, native), &augment, buffers, stop);
+    }
     let render = |item: usize, out: &mut [u8]| -> Result<Vec<Label>, ImageError> {
         if stop.load(Ordering::Relaxed) {
             return Ok(Vec::new());
@@ -396,6 +400,45 @@ pub(crate) fn draw(
         Ok(labels)
     };
     Ok(assemble(&plan, buffers, config.floats, render)?)
+}
+
+/// As [`draw`], of images of other bits and channels.
+fn draw_deep(
+    order: &Order,
+    at: Position,
+    (plan, native): (&PlannedBatch, (usize, usize)),
+    augment: &AugmentConfig,
+    buffers: Buffers,
+    stop: &AtomicBool,
+) -> Result<Batch, LoaderError> {
+    let (config, cache) = (&order.config, &order.cache);
+    let (items, channels) = (cache.items().len(), cache.pixels().channels);
+    let render = |item: usize, out: &mut [u16]| -> Result<Vec<Label>, ImageError> {
+        if stop.load(Ordering::Relaxed) {
+            return Ok(Vec::new());
+        }
+        if let Some(augment) = &config.classify {
+            let image = cache.get_deep(item)?;
+            let size = (image.width, image.height);
+            let sample = augment.draw(config.seed, at.epoch, item, size, plan.width);
+            out.copy_from_slice(&sample.render_deep(&image, plan.width).data);
+            return Ok(cache.items()[item].labels.clone());
+        }
+        let params = SampleParams::draw(augment, config.seed, at.epoch, item, items, config.imgsz as usize);
+        let mut labels = if (plan.width, plan.height) == native {
+            params.render_deep(cache, native, channels, out)?.labels
+        } else {
+            let mut image = Deep::filled(native.0, native.1, channels, 0);
+            let sample = params.render_deep(cache, native, channels, &mut image.data)?;
+            out.copy_from_slice(&deep::resize_bilinear(&image, plan.width, plan.height).data);
+            sample.labels
+        };
+        if config.single_cls {
+            labels.iter_mut().for_each(|label| label.class = 0);
+        }
+        Ok(labels)
+    };
+    Ok(deep::assemble(plan, buffers, channels, render)?)
 }
 
 impl Source {

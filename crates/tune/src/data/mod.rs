@@ -6,6 +6,7 @@ pub mod batch;
 pub mod cache;
 pub mod classify;
 pub mod dataset;
+pub mod deep;
 pub mod disk_cache;
 pub mod division;
 pub mod groups;

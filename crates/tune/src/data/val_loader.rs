@@ -9,6 +9,7 @@ use crate::boxes::{Label, Xyxy};
 use super::batch::{Batch, PlannedBatch, assemble, rectangular_batches};
 use super::cache::{ImageCache, ImageError};
 use super::classify::centre_square;
+use super::deep;
 use super::letterbox::Letterbox;
 use super::loader::{LoaderError, MAX_IMGSZ, Pool, give_back, take, thread_pool};
 use super::prefetch::Prefetch;
@@ -178,6 +179,10 @@ fn make(
         let (width, height) = super::resize::load_size(item.width, item.height, config.imgsz);
         Letterbox::fit((width as usize, height as usize), (plan.width, plan.height), false)
     };
+    let placed_label = |fit: &Letterbox, label: &Label| {
+        let class = if config.single_cls { 0 } else { label.class };
+        fit.label_to_canvas(&Label { class, ..*label })
+    };
     let render = |item: usize, out: &mut [u8]| -> Result<Vec<Label>, ImageError> {
         if stop.load(Ordering::Relaxed) {
             return Ok(Vec::new());
@@ -189,13 +194,25 @@ fn make(
         }
         let fit = fit(item);
         fit.draw(&image, out);
-        let place = |label: &Label| {
-            let class = if config.single_cls { 0 } else { label.class };
-            fit.label_to_canvas(&Label { class, ..*label })
-        };
-        Ok(cache.items()[item].labels.iter().map(place).collect())
+        Ok(cache.items()[item].labels.iter().map(|label| placed_label(&fit, label)).collect())
     };
-    let batch = assemble(plan, take(pool), config.floats, render)?;
+    let render_deep = |item: usize, out: &mut [u16]| -> Result<Vec<Label>, ImageError> {
+        if stop.load(Ordering::Relaxed) {
+            return Ok(Vec::new());
+        }
+        let image = cache.get_deep(item)?;
+        if config.centre {
+            deep::centre_square(&image, plan.width, out);
+            return Ok(cache.items()[item].labels.clone());
+        }
+        let fit = fit(item);
+        fit.draw_deep(&image, out);
+        Ok(cache.items()[item].labels.iter().map(|label| placed_label(&fit, label)).collect())
+    };
+    let batch = match cache.pixels() {
+        pixels if pixels.is_deep() => deep::assemble(plan, take(pool), pixels.channels, render_deep)?,
+        _ => assemble(plan, take(pool), config.floats, render)?,
+    };
     let placed = plan.items.iter().map(|&item| {
         let (fit, source) = (fit(item), &cache.items()[item]);
         Placed {

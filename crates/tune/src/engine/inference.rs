@@ -189,6 +189,11 @@ impl Inference {
         Ok(Maps { outputs, levels: &run.levels, batch: size[0], classes: self.model.architecture.classes })
     }
 
+    /// Channels of the network's input.
+    pub fn channels(&self) -> usize {
+        self.model.architecture.image_channels
+    }
+
     /// The threads that the network runs on; what is computed beside it uses them too.
     pub fn pool(&self) -> Arc<rayon::ThreadPool> {
         Arc::clone(self.place.pool())

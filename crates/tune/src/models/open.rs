@@ -202,12 +202,29 @@ pub fn open(
     weights: bool,
     seed: u64,
 ) -> Result<Opened, OpenError> {
+    open_for(source, (names, None), imgsz, weights, seed)
+}
+
+/// As [`open`], with an input of so many channels (none: the file's own, or three): the filters of the first convolution are
+/// adapted, see [`load`].
+///
+/// # Errors
+/// See [`OpenError`].
+pub fn open_for(
+    source: &Source,
+    (names, channels): (Option<&[String]>, Option<usize>),
+    imgsz: [usize; 2],
+    weights: bool,
+    seed: u64,
+) -> Result<Opened, OpenError> {
     let size = [1, imgsz[0], imgsz[1]];
     match source {
         Source::Name(spec) => {
             let published = if spec.task == Task::Detect { 80 } else { 1000 };
             let names = names.map_or_else(|| numbered(published), <[String]>::to_vec);
-            let model = Model::build(&spec.architecture(names.len()), size)?;
+            let architecture = spec.architecture(names.len());
+            let image_channels = channels.unwrap_or(architecture.image_channels);
+            let model = Model::build(&Architecture { image_channels, ..architecture }, size)?;
             let params = init_fresh(&model, seed);
             let transfer = HeadTransfer { kept: Vec::new(), fresh: names.clone() };
             Ok(Opened { model, params, names, transfer, folded: false, weights: None })
@@ -225,7 +242,8 @@ pub fn open(
             } else {
                 ClassMap::by_name(own, found.classes, &target)
             };
-            let architecture: Architecture = found.with_classes(target.len());
+            let image_channels = channels.unwrap_or(found.image_channels);
+            let architecture = Architecture { image_channels, ..found.with_classes(target.len()) };
             let model = Model::build(&architecture, size).map_err(in_file)?;
             if !weights {
                 let params = init_fresh(&model, seed);

@@ -3,6 +3,7 @@
 pub mod source;
 pub mod stream;
 pub mod tiles;
+pub mod view;
 
 use std::path::{Path, PathBuf};
 use std::sync::Arc;
@@ -11,17 +12,15 @@ use fast_image_resize::images::ImageRef;
 use fast_image_resize::{FilterType, PixelType, ResizeAlg, ResizeOptions, Resizer};
 
 use crate::boxes::Detection;
-use crate::data::cache::Sizing;
-use crate::data::classify::centre_square;
 use crate::data::letterbox::Letterbox;
 use crate::data::raster::Rgb8;
-use crate::data::resize::resize_averaging;
 use crate::engine::Inference;
 use crate::evaluate::classify::top_classes;
 use crate::evaluate::{EvaluateError, Postprocess, detections};
 use crate::models::ModelError;
 use crate::train::loss::log_softmax;
-use crate::train::start::decoder;
+
+pub use view::View;
 
 /// The model's largest stride.
 const STRIDE: usize = 32;
@@ -31,7 +30,7 @@ const STRIDE: usize = 32;
 pub struct Prediction {
     /// The file.
     pub path: PathBuf,
-    /// The image, upright.
+    /// The image, upright; of 16 bits or other channels a preview of it.
     pub image: Arc<Rgb8>,
     /// Detections in pixels of the image, best first.
     pub detections: Vec<Detection>,
@@ -71,7 +70,7 @@ pub enum PredictError {
         reason: String,
     },
     /// There is nothing to predict on.
-    #[error("{}: there is no image here (JPEG, PNG, WebP, BMP, TIFF)", .0.display())]
+    #[error("{}: there is no image here (JPEG, PNG, WebP, BMP, TIFF, DICOM)", .0.display())]
     NoImages(PathBuf),
 }
 
@@ -152,14 +151,8 @@ pub struct Guessed {
 /// # Errors
 /// See [`PredictError`].
 pub fn classify(network: &mut Inference, path: &Path, imgsz: u32) -> Result<Guessed, PredictError> {
-    let image = decoder()(path).map_err(|source| PredictError::Image { path: path.to_owned(), source })?;
-    let (width, height) = Sizing::Short.size(image.width as u32, image.height as u32, imgsz);
-    let whole = (0.0, 0.0, image.width as f64, image.height as f64);
-    let small = resize_averaging(&image, whole, (width as usize, height as usize));
+    let input = View::read(path, network.channels())?.centre(imgsz);
     let side = imgsz as usize;
-    let mut square = vec![0; side * side * 3];
-    centre_square(&small, side, &mut square);
-    let input: Vec<f32> = square.iter().map(|&v| f32::from(v) / 255.0).collect();
     let logits = network.logits([1, side, side], &input)?;
     if logits.iter().any(|v| !v.is_finite()) {
         return Err(EvaluateError::NonFiniteOutput { image: 0, anchor: 0 }.into());
@@ -180,8 +173,8 @@ pub fn predict(
     (fit, reduction): (Fit, Reduction),
     options: &Postprocess,
 ) -> Result<Prediction, PredictError> {
-    let image = decoder()(path).map_err(|source| PredictError::Image { path: path.to_owned(), source })?;
-    let (letterbox, input) = preprocess(&image, imgsz, fit, reduction);
+    let view = View::read(path, network.channels())?;
+    let (letterbox, input) = view.preprocess(imgsz, fit, reduction);
     let pool = network.pool();
     let maps = network.run([1, letterbox.height, letterbox.width], &input)?;
     let head = maps.head()?;
@@ -189,5 +182,5 @@ pub fn predict(
     for detection in &mut found {
         detection.bbox = letterbox.box_to_source(&detection.bbox);
     }
-    Ok(Prediction { path: path.to_owned(), image: Arc::new(image), detections: found })
+    Ok(Prediction { path: path.to_owned(), image: view.shown(), detections: found })
 }

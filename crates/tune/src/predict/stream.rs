@@ -1,16 +1,13 @@
 //! Many pictures: decoded ahead by threads of their own while the network runs batches of those that are ready.
 
-use std::sync::Arc;
 use std::sync::mpsc::{Receiver, sync_channel};
 
 use super::source::Input;
 use super::tiles::{Tiling, tiled};
-use super::{Fit, PredictError, Prediction, Reduction, preprocess};
+use super::{Fit, PredictError, Prediction, Reduction, View};
 use crate::data::letterbox::Letterbox;
-use crate::data::raster::Rgb8;
 use crate::engine::Inference;
 use crate::evaluate::Postprocess;
-use crate::train::start::decoder;
 
 /// Pictures that each thread decodes ahead.
 const AHEAD: usize = 4;
@@ -34,7 +31,7 @@ pub struct StreamOptions {
 
 struct Ready {
     input: usize,
-    image: Arc<Rgb8>,
+    view: View,
     letterbox: Letterbox,
     pixels: Vec<f32>,
     /// Larger than a tile: its pixels are cut later.
@@ -51,6 +48,7 @@ pub fn stream<E: From<PredictError>>(
     options: &StreamOptions,
     mut each: impl FnMut(Prediction) -> Result<bool, E>,
 ) -> Result<(), E> {
+    let channels = network.channels();
     let workers = options.workers.clamp(1, inputs.len().max(1));
     std::thread::scope(|scope| {
         // Thread k decodes inputs k, k + workers, …: read in turn, they come in order, and none runs far ahead.
@@ -60,7 +58,7 @@ pub fn stream<E: From<PredictError>>(
             sources.push(receiver);
             scope.spawn(move || {
                 for i in (k..inputs.len()).step_by(workers) {
-                    if sender.send(ready(&inputs[i], i, options)).is_err() {
+                    if sender.send(ready(&inputs[i], i, channels, options)).is_err() {
                         return;
                     }
                 }
@@ -102,20 +100,16 @@ fn fits(a: &Ready, b: &Ready) -> bool {
         && (a.letterbox.height, a.letterbox.width) == (b.letterbox.height, b.letterbox.width)
 }
 
-fn ready(input: &Input, index: usize, options: &StreamOptions) -> Result<Ready, PredictError> {
-    let image = match input {
-        Input::File(path) => decoder()(path),
-        Input::Bytes(bytes) => {
-            onsa_intake::picture::decode(bytes, &input.name()).map_err(Into::into).and_then(|p| {
-                let (width, height) = (p.width as usize, p.height as usize);
-                Rgb8::new(width, height, p.into_rgb8()).ok_or_else(|| "it has no pixels".into())
-            })
-        }
-    }
-    .map_err(|source| PredictError::Image { path: input.name(), source })?;
-    let (letterbox, pixels) = preprocess(&image, options.imgsz, options.fit.0, options.fit.1);
-    let is_tiled = options.tiling.as_ref().is_some_and(|tiling| tiling.applies(&image));
-    Ok(Ready { input: index, image: Arc::new(image), letterbox, pixels, is_tiled })
+fn ready(
+    input: &Input,
+    index: usize,
+    channels: usize,
+    options: &StreamOptions,
+) -> Result<Ready, PredictError> {
+    let view = View::open(input, channels)?;
+    let (letterbox, pixels) = view.preprocess(options.imgsz, options.fit.0, options.fit.1);
+    let is_tiled = options.tiling.as_ref().is_some_and(|tiling| tiling.applies(view.size()));
+    Ok(Ready { input: index, view, letterbox, pixels, is_tiled })
 }
 
 fn run(
@@ -128,9 +122,9 @@ fn run(
     let Some(first) = batch.first() else { return Ok(Vec::new()) };
     if let (true, Some(tiling)) = (first.is_tiled, &options.tiling) {
         let mut out = Vec::new();
-        for Ready { input, image, .. } in batch {
-            let detections = tiled(network, &image, options.imgsz, options.fit.1, rules, tiling)?;
-            out.push(Prediction { path: inputs[input].name(), image, detections });
+        for Ready { input, view, .. } in batch {
+            let detections = tiled(network, &view, options.imgsz, options.fit.1, rules, tiling)?;
+            out.push(Prediction { path: inputs[input].name(), image: view.shown(), detections });
         }
         return Ok(out);
     }
@@ -151,7 +145,7 @@ fn run(
         for detection in &mut detections {
             detection.bbox = ready.letterbox.box_to_source(&detection.bbox);
         }
-        Prediction { path: inputs[ready.input].name(), image: ready.image, detections }
+        Prediction { path: inputs[ready.input].name(), image: ready.view.shown(), detections }
     };
     Ok(batch.into_iter().zip(found).map(make).collect())
 }

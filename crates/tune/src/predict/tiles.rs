@@ -1,6 +1,6 @@
 //! Prediction on pictures larger than the network's view: in overlapping tiles, merged.
 
-use super::{Fit, PredictError, Reduction, preprocess};
+use super::{Fit, PredictError, Reduction, View};
 use crate::boxes::{Detection, Xyxy};
 use crate::data::raster::Rgb8;
 use crate::engine::Inference;
@@ -23,8 +23,8 @@ pub struct Tiling {
 
 impl Tiling {
     /// Whether a picture is larger than a tile.
-    pub fn applies(&self, image: &Rgb8) -> bool {
-        image.width > self.tile || image.height > self.tile
+    pub fn applies(&self, (width, height): (usize, usize)) -> bool {
+        width > self.tile || height > self.tile
     }
 
     /// Left edges (or top edges) of the tiles along a side: the last one ends where the picture ends.
@@ -44,23 +44,24 @@ impl Tiling {
 /// The network.
 pub fn tiled(
     network: &mut Inference,
-    image: &Rgb8,
+    view: &View,
     imgsz: usize,
     reduction: Reduction,
     rules: &Postprocess,
     tiling: &Tiling,
 ) -> Result<Vec<Detection>, PredictError> {
     let mut places = Vec::new();
-    for y in tiling.starts(image.height) {
-        places.extend(tiling.starts(image.width).into_iter().map(|x| (x, y)));
+    let (width, height) = view.size();
+    for y in tiling.starts(height) {
+        places.extend(tiling.starts(width).into_iter().map(|x| (x, y)));
     }
     let mut all: Vec<(usize, Detection)> = Vec::new();
     for (group, chunk) in places.chunks(tiling.batch.max(1)).enumerate() {
         let mut pixels = Vec::new();
         let mut boxes = Vec::new();
         for &(x, y) in chunk {
-            let tile = crop(image, x, y, tiling.tile);
-            let (letterbox, mut input) = preprocess(&tile, imgsz, Fit::Square, reduction);
+            let tile = view.crop(x, y, tiling.tile);
+            let (letterbox, mut input) = tile.preprocess(imgsz, Fit::Square, reduction);
             pixels.append(&mut input);
             boxes.push(letterbox);
         }
@@ -80,7 +81,7 @@ pub fn tiled(
     Ok(merge(all, rules))
 }
 
-fn crop(image: &Rgb8, x: usize, y: usize, side: usize) -> Rgb8 {
+pub(super) fn crop(image: &Rgb8, x: usize, y: usize, side: usize) -> Rgb8 {
     let (width, height) = (side.min(image.width - x), side.min(image.height - y));
     let mut data = Vec::with_capacity(width * height * 3);
     for row in y..y + height {

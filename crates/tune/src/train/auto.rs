@@ -7,8 +7,8 @@ use super::observer::Observer;
 use super::recipe::Recipe;
 use super::recipe::values::Strategy;
 use super::start;
-use crate::data::cache::{CachePolicy, ImageCache, Sizing};
-use crate::data::dataset::Item;
+use crate::data::cache::{CachePolicy, Sizing};
+use crate::data::dataset::{Dataset, Item};
 use crate::engine;
 use crate::models::open::Opened;
 use crate::models::{Freeze, Task, Trainable};
@@ -86,17 +86,17 @@ pub fn choose(facts: &Facts) -> (Strategy, String) {
 /// An image that cannot be read.
 pub fn look(
     recipe: &Recipe,
-    items: &[Item],
+    dataset: &Dataset,
     opened: &Opened,
     observer: &mut dyn Observer,
 ) -> Result<Facts, TrainError> {
-    let task = opened.model.task();
+    let (task, items) = (opened.model.task(), &dataset.train);
     let pretrained = opened.weights.is_some();
     let resemblance = if task == Task::Classify && pretrained && items.len() > 1 {
         let count = items.len().min(COMPARED);
         // Spread over the set, which is sorted by class.
         let some: Vec<Item> = (0..count).map(|i| items[i * items.len() / count].clone()).collect();
-        let cache = ImageCache::new(some, recipe.imgsz, CachePolicy::None, start::decoder());
+        let cache = start::image_cache(some, recipe.imgsz, CachePolicy::None, dataset.pixels);
         let cache = Arc::new(cache.with_sizing(Sizing::Short));
         let head: onsa_compute::Trainable = Trainable::new(&opened.model, &Freeze::AllButLogits)?.into();
         let pool = engine::threads(recipe.threads)?;

@@ -10,12 +10,13 @@ use image::RgbImage;
 use super::error::TrainError;
 use super::files::results_csv;
 use super::recipe::Recipe;
-use super::start::{Prepared, decoder};
+use super::start::{Prepared, shown};
 use super::state::EpochRow;
 use crate::boxes::Label;
 use crate::data::batch::Batch;
 use crate::data::cache::ImageCache;
 use crate::data::dataset::Item;
+use crate::data::deep::preview;
 use crate::durable;
 use crate::evaluate::draw::{Mark, Tile, detection_marks, encode_jpeg, sheet, truth_marks};
 use crate::evaluate::plots::{ResultsTable, labels_plot, metric_plots, results_plot, write_plot};
@@ -47,10 +48,17 @@ pub struct DrawnBatch {
 impl DrawnBatch {
     /// Copies the first images of a batch.
     pub fn new(batch: &Batch) -> DrawnBatch {
-        let len = batch.h * batch.w * 3;
+        let area = batch.h * batch.w;
+        let channels = batch.images.len() / (batch.n * area).max(1);
         let images = (0..batch.n.min(SHEET_PICTURES))
             .filter_map(|i| {
-                let bytes = batch.images_u8[i * len..(i + 1) * len].to_vec();
+                let bytes = if batch.images_u8.is_empty() {
+                    let len = area * channels;
+                    let values = batch.images[i * len..(i + 1) * len].iter().copied();
+                    preview(values, channels, batch.w, batch.h).data
+                } else {
+                    batch.images_u8[i * area * 3..(i + 1) * area * 3].to_vec()
+                };
                 let image = RgbImage::from_raw(batch.w as u32, batch.h as u32, bytes)?;
                 let labels =
                     batch.targets.iter().filter(|t| t.image as usize == i).map(|t| t.label).collect();
@@ -136,10 +144,8 @@ fn write_detector(
     }
     let single = input.recipe.single_cls;
     for (i, results) in validation.images.chunks(SHEET_PICTURES).take(SHEETS).enumerate() {
-        let pictures = results
-            .iter()
-            .map(|result| picture(&input.val_cache.items()[result.item], result, single))
-            .collect::<Result<Vec<_>, _>>()?;
+        let pictures =
+            results.iter().map(|result| picture(input, result, single)).collect::<Result<Vec<_>, _>>()?;
         for (kind, seen) in [("labels", false), ("pred", true)] {
             let tiles: Vec<Tile> = pictures
                 .iter()
@@ -173,10 +179,7 @@ fn write_report(
     let results = &validation.images;
     let single = input.recipe.single_cls;
     let load = |results: Vec<&ImageResult>| {
-        results
-            .into_iter()
-            .map(|r| picture(&input.val_cache.items()[r.item], r, single))
-            .collect::<Result<Vec<_>, _>>()
+        results.into_iter().map(|r| picture(input, r, single)).collect::<Result<Vec<_>, _>>()
     };
     let step = results.len().div_ceil(REPORT_PICTURES).max(1);
     let samples = load(results.iter().step_by(step).collect())?;
@@ -241,7 +244,7 @@ fn suspicious(
         Ok(ReportPicture {
             detections: suspects.iter().map(|suspect| suspect.detection).collect(),
             caption: Some(words.join("; ")),
-            ..picture(item(result), result, single)?
+            ..picture(input, result, single)?
         })
     });
     Ok((pictures.collect::<Result<_, TrainError>>()?, all))
@@ -273,9 +276,14 @@ fn licence_sentence(prepared: &Prepared) -> String {
 }
 
 /// An image with its truth and what is drawn of its detections.
-fn picture(item: &Item, result: &ImageResult, single_cls: bool) -> Result<ReportPicture, TrainError> {
+fn picture(
+    input: &FinishInput<'_>,
+    result: &ImageResult,
+    single_cls: bool,
+) -> Result<ReportPicture, TrainError> {
+    let item = &input.val_cache.items()[result.item];
     let unreadable = |source| EvaluateError::Image { path: item.path.clone(), source };
-    let rgb = decoder()(&item.path).map_err(unreadable)?;
+    let rgb = shown(&item.path, input.val_cache.pixels()).map_err(unreadable)?;
     let image = RgbImage::from_raw(rgb.width as u32, rgb.height as u32, rgb.data)
         .expect("the decoder gives width * height * 3 bytes");
     Ok(ReportPicture {

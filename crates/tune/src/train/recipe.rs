@@ -12,11 +12,13 @@ pub mod reference;
 use std::collections::BTreeSet;
 use std::path::{Path, PathBuf};
 
+use crate::data::dataset::PixelOptions;
 use crate::data::division::{Splitting, VAL_FRACTION};
 use crate::data::groups::GroupBy;
+use crate::data::index::LoadOptions;
 
 use table::{ArgumentError, any};
-use values::{AutoAugment, Cache, Faulty, Freeze, Optimizer, Pretrained, SaveEvery, Strategy, Task};
+use values::{AutoAugment, Bits, Cache, Faulty, Freeze, Optimizer, Pretrained, SaveEvery, Strategy, Task};
 
 crate::arguments! {
     /// The arguments of `train` that a person gave, each `None` where it was not given.
@@ -134,6 +136,12 @@ crate::arguments! {
             val_fraction: f64 = VAL_FRACTION, table::share;
             /// Divide the training and validation images anew, by group and val_fraction.
             resplit: bool = false, any;
+            /// Channels of the images: by default what data.yaml says, or three. The first convolution is adapted. Pages of a
+            /// TIFF file are channels.
+            channels: Option<u32> = None, table::channels_or_none;
+            /// What becomes of images of 16 bits: auto keeps all bits (on the processor, without changes of colour), 8 cuts
+            /// them to 8.
+            bits: Bits = Bits::Auto, any;
             /// Treat every object as of one class.
             single_cls: bool = false, any;
             /// Batches of one shape each instead of squares.
@@ -321,6 +329,17 @@ impl TrainArgs {
 }
 
 impl Recipe {
+    /// How data sets are read.
+    pub fn load_options(&self) -> LoadOptions {
+        LoadOptions {
+            single_cls: self.single_cls,
+            fraction: self.fraction,
+            splitting: self.splitting(),
+            pixels: PixelOptions { channels: self.channels, eight_bits: self.bits == Bits::Eight },
+            ..LoadOptions::default()
+        }
+    }
+
     /// How the images are divided.
     pub fn splitting(&self) -> Splitting {
         let (group, val_fraction, resplit) = (self.group.clone(), self.val_fraction, self.resplit);

@@ -31,6 +31,7 @@ use super::start::{self, Prepared};
 use super::state::{self, Counters, EpochRow};
 use super::strategy;
 use crate::data::cache::ImageCache;
+use crate::data::dataset::Pixels;
 use crate::data::loader::{LoaderConfig, Position, TrainLoader};
 use crate::data::val_loader::ValConfig;
 use crate::durable;
@@ -95,7 +96,7 @@ pub fn train(
     let prepared = start::prepare(recipe, observer)?;
     // What auto chose is what a resumed run must do again.
     let recipe = &Recipe { strategy: prepared.strategy, ..recipe.clone() };
-    let place = place(recipe)?;
+    let place = place(recipe, prepared.dataset.pixels)?;
     let recipe = &on_gpu::with_batch(recipe, &prepared, &place, observer)?;
     let run_dir = super::recipe::run_dir::claim(&recipe.project, &recipe.name, recipe.exist_ok)?;
     let _lock = RunLock::take(&run_dir)?;
@@ -182,7 +183,7 @@ pub fn resume(
         files::note_extension(run_dir, from, epochs, &differences)?;
         durable::write(&args, recipe.to_yaml().as_bytes())?;
     }
-    let place = place(&recipe)?;
+    let place = place(&recipe, prepared.dataset.pixels)?;
     let mut run = Run::new(&recipe, prepared, run_dir.to_owned(), &place, observer)?;
     if let Some((counters, arenas)) = saved {
         run.restore(counters, arenas)?;
@@ -197,13 +198,14 @@ pub fn resume(
 }
 
 /// Where the recipe wants to compute.
-fn place(recipe: &Recipe) -> Result<Place, TrainError> {
+fn place(recipe: &Recipe, pixels: Pixels) -> Result<Place, TrainError> {
     let mut wanted = Wanted::parse(recipe.device.as_deref())?;
     // What the GPU's training does not have yet.
     let on_the_processor = match recipe.strategy {
         _ if recipe.task.of_model() == Task::Classify => Some("classification"),
         Strategy::Head => Some("strategy=head"),
         Strategy::Gradual => Some("strategy=gradual"),
+        _ if pixels.is_deep() => Some("training on images of 16 bits or of other channels than three"),
         _ => None,
     };
     match (on_the_processor, wanted) {
@@ -492,7 +494,7 @@ impl<'a> Run<'a> {
             let next = loader.next().ok_or(TrainError::LoaderEnded)??;
             debug_assert_eq!(next.at, self.counters.position());
             let batch = next.batch;
-            let has_images = !batch.images_u8.is_empty();
+            let has_images = !batch.images.is_empty();
             if self.drawn.len() < DRAWN_BATCHES && self.counters.epoch == 0 && self.recipe.plots && has_images
             {
                 self.drawn.push(finish::DrawnBatch::new(&batch));

@@ -4,7 +4,7 @@ use std::path::Path;
 use std::sync::Arc;
 use std::time::Instant;
 
-use onsa_intake::picture;
+use onsa_intake::picture::{self, Picture};
 
 use super::auto;
 use super::error::TrainError;
@@ -17,11 +17,12 @@ use super::schedule::{Schedule, ScheduleConfig};
 use super::strategy;
 use crate::data::audit::without_faulty;
 use crate::data::augment::AugmentConfig;
-use crate::data::cache::{CachePolicy, Decoder, ImageCache, ImageError, Sizing};
+use crate::data::cache::{CachePolicy, Decoder, DeepDecoder, ImageCache, ImageError, Sizing};
 use crate::data::classify::{self, ClassifyAugment, IdxStore, decode_idx};
-use crate::data::dataset::{Dataset, Item};
+use crate::data::dataset::{Dataset, Item, Pixels};
+use crate::data::deep::Deep;
 use crate::data::disk_cache::DiskCache;
-use crate::data::index::{self, LoadOptions};
+use crate::data::index;
 use crate::data::loader::LoaderError;
 use crate::data::raster::Rgb8;
 use crate::data::val_loader::{ValConfig, ValLoader};
@@ -56,10 +57,55 @@ pub fn decoder() -> Decoder {
         if let Some(image) = decode_idx(&store, path) {
             return image;
         }
-        let picture = picture::read(path)?;
+        let picture = picture::read_as(path, 3)?;
         let (width, height) = (picture.width as usize, picture.height as usize);
         Rgb8::new(width, height, picture.into_rgb8()).ok_or_else(|| "it has no pixels".into())
     })
+}
+
+/// The same with all their bits and `channels` channels.
+pub fn deep_decoder(channels: usize) -> DeepDecoder {
+    let store = IdxStore::default();
+    Arc::new(move |path: &Path| match decode_idx(&store, path) {
+        Some(image) => {
+            let image = image?;
+            let step = if channels == 1 { 3 } else { 1 };
+            let data = image.data.iter().step_by(step).map(|&v| u16::from(v) * 257).collect();
+            Deep::new(image.width, image.height, channels, data)
+                .ok_or_else(|| format!("it is grey, and {channels} channels are expected").into())
+        }
+        None => deep_of(&picture::read_as(path, channels as u32)?, channels),
+    })
+}
+
+/// A picture that was read for so many channels.
+pub(crate) fn deep_of(
+    picture: &Picture,
+    channels: usize,
+) -> Result<Deep, Box<dyn std::error::Error + Send + Sync>> {
+    let data = picture.to_channels(channels as u32).ok_or("its channels are not those that are expected")?;
+    Deep::new(picture.width as usize, picture.height as usize, channels, data)
+        .ok_or_else(|| "it has no pixels".into())
+}
+
+/// A cache of items whose images are of that kind.
+pub fn image_cache(items: Vec<Item>, imgsz: u32, policy: CachePolicy, pixels: Pixels) -> ImageCache {
+    let cache = ImageCache::new(items, imgsz, policy, decoder());
+    match pixels.is_deep() {
+        true => cache.with_pixels(pixels, deep_decoder(pixels.channels)),
+        false => cache,
+    }
+}
+
+/// An image to look at: as it is, or of other bits and channels a preview ([`Deep::preview`]).
+///
+/// # Errors
+/// It cannot be read.
+pub fn shown(path: &Path, pixels: Pixels) -> Result<Rgb8, Box<dyn std::error::Error + Send + Sync>> {
+    match pixels.is_deep() {
+        true => Ok(deep_decoder(pixels.channels)(path)?.preview()),
+        false => decoder()(path),
+    }
 }
 
 impl Prepared {
@@ -80,7 +126,14 @@ impl Prepared {
             Task::Classify => (Sizing::Crops, Sizing::Short),
         };
         let make = |items: &[Item], sizing| -> Result<Arc<ImageCache>, LoaderError> {
-            let cache = ImageCache::new(items.to_vec(), recipe.imgsz, policy, decoder()).with_sizing(sizing);
+            let pixels = self.dataset.pixels;
+            let cache = image_cache(items.to_vec(), recipe.imgsz, policy, pixels).with_sizing(sizing);
+            if recipe.cache == Cache::Disk && pixels.is_deep() {
+                return Err(LoaderError::Config(format!(
+                    "cache=disk keeps RGB images of 8 bits, and these have {}: use cache=ram, or bits=8",
+                    pixels.describe()
+                )));
+            }
             if recipe.cache != Cache::Disk {
                 return Ok(Arc::new(cache));
             }
@@ -106,7 +159,8 @@ pub fn prepare(recipe: &Recipe, observer: &mut dyn Observer) -> Result<Prepared,
     let source = open::find(&source, &open::default_folders(), weights)?;
     let weights = weights && matches!(source, Source::File { .. });
     let imgsz = recipe.imgsz as usize;
-    let mut opened = open::open(&source, Some(&dataset.classes), [imgsz, imgsz], weights, recipe.seed)?;
+    let input = (Some(dataset.classes.as_slice()), Some(dataset.pixels.channels));
+    let mut opened = open::open_for(&source, input, [imgsz, imgsz], weights, recipe.seed)?;
     let task = opened.model.task();
     if task != recipe.task.of_model() {
         return Err(TrainError::OtherTask { model: opened.model.architecture.name(), task: task.name() });
@@ -116,6 +170,19 @@ pub fn prepare(recipe: &Recipe, observer: &mut dyn Observer) -> Result<Prepared,
         observer.message(&text);
         notes.push(text);
     };
+    if dataset.pixels.is_deep() {
+        note(format!(
+            "the images have {}: the processor trains on them, with all their bits; what changes colours (hsv_h, hsv_s, \
+             hsv_v, and those of auto_augment) is left out{}",
+            dataset.pixels.describe(),
+            match dataset.pixels.channels {
+                3 => "",
+                1 =>
+                    "; the first convolution takes the sum of the colour filters where the weights have three",
+                _ => "; the first convolution takes the weights' filters in turn, scaled",
+            }
+        ));
+    }
     let classes = opened.names.len();
     match &opened.weights {
         Some(from) => {
@@ -145,7 +212,7 @@ pub fn prepare(recipe: &Recipe, observer: &mut dyn Observer) -> Result<Prepared,
     }
     let strategy = match recipe.strategy {
         Strategy::Auto => {
-            let facts = auto::look(recipe, &dataset.train, &opened, observer)?;
+            let facts = auto::look(recipe, &dataset, &opened, observer)?;
             let (strategy, why) = auto::choose(&facts);
             let text = format!("strategy=auto: {}, because {why}", strategy.name());
             observer.message(&text);
@@ -189,7 +256,8 @@ pub fn prepare_resumed(
     let dataset = load_data(recipe, observer)?;
     let imgsz = recipe.imgsz as usize;
     let source = open::find(&last.display().to_string(), &[], true)?;
-    let mut opened = open::open(&source, Some(&dataset.classes), [imgsz, imgsz], true, recipe.seed)?;
+    let input = (Some(dataset.classes.as_slice()), Some(dataset.pixels.channels));
+    let mut opened = open::open_for(&source, input, [imgsz, imgsz], true, recipe.seed)?;
     opened.folded = false;
     // What the run started from, not its own last weights.
     opened.weights = super::files::starting_weights(run_dir)?;
@@ -200,14 +268,11 @@ pub fn prepare_resumed(
 fn load_data(recipe: &Recipe, observer: &mut dyn Observer) -> Result<Dataset, TrainError> {
     let (loaded, faults) = match recipe.task.of_model() {
         Task::Detect => {
-            let (single_cls, fraction) = (recipe.single_cls, recipe.fraction);
-            let splitting = recipe.splitting();
-            let options = LoadOptions { single_cls, fraction, splitting, ..LoadOptions::default() };
-            let loaded = index::load(&recipe.data, &options)?;
+            let loaded = index::load(&recipe.data, &recipe.load_options())?;
             (loaded.dataset, loaded.faults)
         }
         Task::Classify => {
-            let loaded = classify::load(&recipe.data, recipe.fraction, &recipe.splitting())?;
+            let loaded = classify::load(&recipe.data, &recipe.load_options())?;
             (loaded.dataset, loaded.faults)
         }
     };
@@ -299,7 +364,7 @@ fn calibrate_norms(recipe: &Recipe, dataset: &Dataset, opened: &mut Opened) -> R
     // Spread over the set, so that a sorted folder does not give one kind of image alone.
     let items: Vec<Item> =
         (0..count).map(|i| dataset.train[i * dataset.train.len() / count].clone()).collect();
-    let cache = Arc::new(ImageCache::new(items, recipe.imgsz, CachePolicy::None, decoder()));
+    let cache = Arc::new(image_cache(items, recipe.imgsz, CachePolicy::None, dataset.pixels));
     let config = ValConfig {
         imgsz: recipe.imgsz,
         batch: count,

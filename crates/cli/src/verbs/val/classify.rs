@@ -4,7 +4,7 @@ use std::process::ExitCode;
 use std::sync::Arc;
 use std::sync::atomic::Ordering;
 
-use onsa_tune::data::cache::{CachePolicy, ImageCache, Sizing};
+use onsa_tune::data::cache::{CachePolicy, Sizing};
 use onsa_tune::data::classify::{self, label_of};
 use onsa_tune::data::dataset::{Item, Split};
 use onsa_tune::data::val_loader::ValConfig;
@@ -13,7 +13,7 @@ use onsa_tune::evaluate::classify::{ClassifyMetrics, Interval, validate_classifi
 use onsa_tune::evaluate::plots::{class_confusion_plot, write_plot};
 use onsa_tune::models::open::Opened;
 use onsa_tune::train::recipe::run_dir;
-use onsa_tune::train::start::decoder;
+use onsa_tune::train::start::image_cache;
 
 use super::{ValArguments, abridged};
 use crate::arguments::Invocation;
@@ -30,7 +30,7 @@ pub(super) fn run(
     imgsz: u32,
 ) -> Result<ExitCode, Failure> {
     let stop = signals::stop_flag()?;
-    let loaded = classify::load(&o.data, 1.0, &o.splitting()).map_err(|e| Failure::from_error(&e))?;
+    let loaded = classify::load(&o.data, &o.load_options(opened)).map_err(|e| Failure::from_error(&e))?;
     for fault in loaded.faults.iter().filter(|f| f.is_error()) {
         output::warning(&format!("{fault} (not counted)"));
     }
@@ -40,7 +40,8 @@ pub(super) fn run(
     }
     let pool = engine::threads(o.threads).map_err(|e| Failure::from_error(&e))?;
     let mut network = Inference::new(&opened.model, opened.params.clone(), pool);
-    let cache = ImageCache::new(items, imgsz, CachePolicy::None, decoder()).with_sizing(Sizing::Short);
+    let cache =
+        image_cache(items, imgsz, CachePolicy::None, loaded.dataset.pixels).with_sizing(Sizing::Short);
     let cores = std::thread::available_parallelism().map_or(1, usize::from);
     let loader = ValConfig {
         imgsz,

@@ -79,29 +79,29 @@ pub(super) fn decode(
         PixelPlace::Encapsulated { at } => pieces(bytes, at, &description, path)?,
         PixelPlace::Native { .. } => Vec::new(),
     };
-    let mut made = Vec::with_capacity(frames as usize);
-    for frame in 0..frames as usize {
-        made.push(match place {
+    let size = (area * u64::from(description.samples * description.allocated / 8)) as usize;
+    let one = |frame: usize| -> Result<Pixels, PictureError> {
+        match place {
             PixelPlace::Native { at, bytes: length } => {
-                let size = (area * u64::from(description.samples * description.allocated / 8)) as usize;
-                let start = at as usize + frame * size;
                 if (frame + 1) * size > length as usize {
                     let detail = "its pixels are fewer than it says".into();
                     return Err(PictureError::Truncated { path: path.into(), detail });
                 }
-                description.made(&bytes[start..start + size], description.planar)
+                let start = at as usize + frame * size;
+                Ok(description.made(&bytes[start..start + size], description.planar))
             }
             PixelPlace::Encapsulated { .. } if elements.syntax.ends_with(".4.50") => {
-                jpeg(&pieces[frame], &description, path)?
+                jpeg(&pieces[frame], &description, path)
             }
             PixelPlace::Encapsulated { .. } => {
                 let segments = (description.samples * description.allocated / 8) as usize;
                 let bytes = rle::unpack(&pieces[frame], segments, area as usize)
                     .ok_or_else(|| corrupt(path, "a frame's run lengths are wrong"))?;
-                description.made(&description.bytes_in_order(&bytes, area as usize), true)
+                Ok(description.made(&description.bytes_in_order(&bytes, area as usize), true))
             }
-        });
-    }
+        }
+    };
+    let made: Vec<Pixels> = (0..frames as usize).map(one).collect::<Result<_, _>>()?;
     Ok((description, super::pages::interleaved(made, area as usize), channels))
 }
 

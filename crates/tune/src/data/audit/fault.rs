@@ -57,6 +57,10 @@ pub enum FaultKind {
     UnsupportedImage,
     /// An image beyond the memory limit.
     ImageTooLarge,
+    /// An image of other channels than the network takes.
+    WrongChannels,
+    /// A file of several pages of which the first alone is used.
+    MorePages,
     /// An image of fewer than 10 pixels a side.
     ImageTooSmall,
     /// The file's extension names another format than its content.
@@ -207,6 +211,7 @@ impl Fault {
             PictureError::Truncated { .. } => FaultKind::TruncatedImage,
             PictureError::NotAPicture { .. } | PictureError::Corrupt { .. } => FaultKind::CorruptImage,
             PictureError::Unsupported { .. } => FaultKind::UnsupportedImage,
+            PictureError::Channels { .. } => FaultKind::WrongChannels,
             PictureError::TooLarge { .. } | PictureError::FileTooLarge { .. } => FaultKind::ImageTooLarge,
         };
         let text = error.to_string();

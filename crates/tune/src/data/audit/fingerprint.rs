@@ -31,12 +31,16 @@ const LEAST_CORRELATION: f32 = 0.98;
 pub(super) const MOST_BITS: u32 = 4;
 
 impl Marks {
-    /// The marks of a picture of `w` x `h` pixels, `w * h * 3` bytes RGB, and its thumbnail.
-    pub fn of(w: usize, h: usize, rgb: &[u8]) -> (Marks, Thumbnail) {
+    /// The marks of a picture of `w` x `h` pixels, `w * h * 3` bytes RGB, and its thumbnail. Where it has more than those,
+    /// `samples` are what must be equal.
+    pub fn of(w: usize, h: usize, rgb: &[u8], samples: Option<&[u16]>) -> (Marks, Thumbnail) {
         let mut exact = Sha256::new();
         exact.update((w as u64).to_le_bytes());
         exact.update((h as u64).to_le_bytes());
-        exact.update(rgb);
+        match samples {
+            None => exact.update(rgb),
+            Some(samples) => samples.iter().for_each(|v| exact.update(v.to_le_bytes())),
+        }
         let digest: [u8; 32] = exact.finalize().into();
         let word = |i: usize| u64::from_le_bytes(std::array::from_fn(|k| digest[8 * i + k]));
         let grey: Vec<f32> = cells(rgb, w, h, 9, 8).iter().map(luma).collect();

@@ -15,11 +15,12 @@ pub use fix::{Change, FixError, Fixed, write_fixed};
 
 use super::classify::{self, IdxStore, decode_idx};
 use super::dataset::{Dataset, Item, Split};
+use super::deep::Deep;
 use super::index::{self, DataError, LoadOptions, Progress, Report, Stage};
 use album::Album;
 use fingerprint::Marks;
 use leak::Twin;
-use onsa_intake::picture;
+use onsa_intake::picture::{self, Pixels};
 use rayon::prelude::*;
 use serde::Serialize;
 use std::collections::BTreeSet;
@@ -119,7 +120,7 @@ pub fn check(path: &Path, options: &CheckOptions, report: Report) -> Audit {
 pub fn check_keeping(path: &Path, options: &CheckOptions, report: Report) -> (Audit, Option<Checked>) {
     let load = &options.load;
     let classified = || {
-        let loaded = classify::load_reporting(path, load.fraction, &load.splitting, report)?;
+        let loaded = classify::load_reporting(path, load, report)?;
         let classify::Loaded { dataset, faults, images, form, .. } = loaded;
         Ok::<_, DataError>((faults, images, Vec::new(), Checked { dataset, classify: Some(form) }))
     };
@@ -187,7 +188,7 @@ fn check_loaded(
     let decode = |(i, item): (usize, &&Item)| {
         let fault = match known_bad.contains(item.path.as_path()) {
             true => None, // told already
-            false => look(&album, &store, i, item).err(),
+            false => look(&album, &store, (i, item), dataset.pixels.channels).err(),
         };
         report(Progress { stage: Stage::Decode, done: done.fetch_add(1, Ordering::Relaxed) + 1, total });
         fault
@@ -234,18 +235,27 @@ fn check_loaded(
 }
 
 /// Decodes an image and keeps its marks.
-fn look(album: &Album, store: &IdxStore, i: usize, item: &Item) -> Result<(), Fault> {
-    let (width, height, rgb) = match decode_idx(store, &item.path) {
-        Some(Ok(image)) => (image.width, image.height, image.data),
+fn look(album: &Album, store: &IdxStore, (i, item): (usize, &Item), channels: usize) -> Result<(), Fault> {
+    let (width, height, rgb, samples) = match decode_idx(store, &item.path) {
+        Some(Ok(image)) => (image.width, image.height, image.data, None),
         Some(Err(error)) => {
             return Err(Fault::error(&item.path, None, FaultKind::CorruptImage, error.to_string()));
         }
         None => {
-            let picture = picture::read(&item.path).map_err(|e| Fault::from_picture(&e, &item.path))?;
-            (picture.width as usize, picture.height as usize, picture.into_rgb8())
+            let picture = picture::read_as(&item.path, channels as u32)
+                .map_err(|e| Fault::from_picture(&e, &item.path))?;
+            let (width, height) = (picture.width as usize, picture.height as usize);
+            match (&picture.pixels, picture.channels) {
+                (Pixels::U8(_), 1..=4) => (width, height, picture.into_rgb8(), None),
+                _ => {
+                    let data = picture.to_channels(picture.channels).unwrap_or_default();
+                    let deep = Deep { width, height, channels: picture.channels as usize, data };
+                    (width, height, deep.preview().data, Some(deep.data))
+                }
+            }
         }
     };
-    let (marks, thumbnail) = Marks::of(width, height, &rgb);
+    let (marks, thumbnail) = Marks::of(width, height, &rgb, samples.as_deref());
     album.put(i, marks, &thumbnail);
     Ok(())
 }

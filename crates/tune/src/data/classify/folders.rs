@@ -48,7 +48,7 @@ pub(super) fn index(root: &Path) -> Result<Index, DataError> {
             entries.push(Entry { image, split, class, group: None, listed: None, known: None });
         }
         if entries.len() == before {
-            let message = "this class's folder holds no image (JPEG, PNG, WebP, BMP or TIFF)";
+            let message = "this class's folder holds no image (JPEG, PNG, WebP, BMP, TIFF or DICOM)";
             faults.push(Fault::warning(&folder, None, FaultKind::ClassWithoutImages, message));
         }
     }

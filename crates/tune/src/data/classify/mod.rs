@@ -22,15 +22,16 @@ use rayon::prelude::*;
 use sha2::{Digest, Sha256};
 
 use super::audit::{Fault, FaultKind};
-use super::dataset::{Dataset, Item, Split};
+use super::dataset::{Dataset, Item, Pixels, Split};
 use super::division::{Splitting, Unit, held_out};
 use super::groups::{self, GroupBy, Member};
-use super::index::{self, DataError, Progress, Report, Stage, hexadecimal};
+use super::index::{self, DataError, LoadOptions, Progress, Report, Stage, hexadecimal};
 use crate::boxes::Label;
 
 pub use augment::ClassifyAugment;
 pub use crop::{CropArea, centre_square};
 pub use idx::{IdxStore, decode_idx};
+pub(crate) use pixel_ops::moving;
 
 /// What the data set was read from.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -104,24 +105,21 @@ pub(crate) fn is_plain(path: &Path) -> bool {
 
 /// Loads the data set at `path`: a folder with train/ and val/ (or test/) that hold one folder a class, such a folder
 /// without splits, a CSV table, or a folder of IDX files. Where nothing is there to validate on, the test images are
-/// taken, else a share of the training images. `fraction` of the training images is kept, of each class alike.
+/// taken, else a share of the training images. `options.fraction` of the training
+/// images is kept, of each class alike; single_cls and classes have no meaning here.
 ///
 /// # Errors
 /// See [`DataError`].
-pub fn load(path: &Path, fraction: f64, splitting: &Splitting) -> Result<Loaded, DataError> {
-    load_reporting(path, fraction, splitting, &|_| {})
+pub fn load(path: &Path, options: &LoadOptions) -> Result<Loaded, DataError> {
+    load_reporting(path, options, &|_| {})
 }
 
 /// As [`load`], and tells the progress.
 ///
 /// # Errors
 /// See [`DataError`].
-pub fn load_reporting(
-    path: &Path,
-    fraction: f64,
-    splitting: &Splitting,
-    report: Report,
-) -> Result<Loaded, DataError> {
+pub fn load_reporting(path: &Path, options: &LoadOptions, report: Report) -> Result<Loaded, DataError> {
+    let splitting = &options.splitting;
     if !path.exists() {
         return Err(DataError::NotFound(path.into()));
     }
@@ -151,18 +149,19 @@ pub fn load_reporting(
     drop_doubles(&mut index);
     index.faults.extend(groups::leaks(index.entries.iter().filter_map(Entry::member)));
     index.faults.extend(classes::faults(&index));
-    keep_fraction(&mut index.entries, fraction);
+    keep_fraction(&mut index.entries, options.fraction);
+    let channels = options.pixels.channels.unwrap_or(3);
     for split in [Split::Train, Split::Val] {
         if !index.entries.iter().any(|e| e.split == split) {
             return Err(DataError::Empty { path: index.source, split: split.name() });
         }
     }
     let (done, total) = (AtomicUsize::new(0), index.entries.len());
-    let scanned: Vec<Result<(Item, u64), Vec<Fault>>> = index
+    let scanned: Vec<Result<Seen, Vec<Fault>>> = index
         .entries
         .par_iter()
         .map(|entry| {
-            let scanned = scan(entry);
+            let scanned = scan(entry, channels);
             let done = done.fetch_add(1, Ordering::Relaxed) + 1;
             report(Progress { stage: Stage::Scan, done, total });
             scanned
@@ -178,11 +177,16 @@ pub fn load_reporting(
         train: Vec::new(),
         val: Vec::new(),
         test: Vec::new(),
+        pixels: Pixels { channels: channels as usize, bits: 8 },
         hash: String::new(),
     };
     for (entry, scanned) in index.entries.iter().zip(scanned) {
         match scanned {
-            Ok((item, bytes)) => {
+            Ok(Seen { item, bytes, bits, fault }) => {
+                index.faults.extend(fault);
+                if bits > 8 && !options.pixels.eight_bits {
+                    dataset.pixels.bits = 16;
+                }
                 let relative = entry.image.strip_prefix(&index.root).unwrap_or(&entry.image);
                 hash.update([entry.split as u8]);
                 hash.update(relative.to_string_lossy().as_bytes());
@@ -201,18 +205,30 @@ pub fn load_reporting(
     Ok(Loaded { dataset, faults, images: total, form, source })
 }
 
-/// An image's size and its bytes on disk.
-fn scan(entry: &Entry) -> Result<(Item, u64), Vec<Fault>> {
+/// An image of which the header has been read.
+struct Seen {
+    item: Item,
+    /// Bytes on disk.
+    bytes: u64,
+    /// Bits of a sample.
+    bits: u8,
+    fault: Option<Fault>,
+}
+
+fn scan(entry: &Entry, channels: u32) -> Result<Seen, Vec<Fault>> {
+    let (mut bits, mut fault) = (8, None);
     let (width, height, bytes) = match entry.known {
         Some((width, height)) => (width, height, 0),
         None => {
             let header = picture::probe(&entry.image).map_err(|error| vec![fault_of(entry, &error)])?;
+            bits = header.bits;
+            fault = index::check_channels(&entry.image, &header, channels);
             (header.width, header.height, header.bytes)
         }
     };
     let labels = vec![label_of(entry.class)];
     let (path, group) = (entry.image.clone(), entry.group.clone());
-    Ok((Item { path, label_path: None, width, height, labels, group }, bytes))
+    Ok(Seen { item: Item { path, label_path: None, width, height, labels, group }, bytes, bits, fault })
 }
 
 fn fault_of(entry: &Entry, error: &PictureError) -> Fault {

@@ -62,23 +62,40 @@ impl Op {
     }
 }
 
-/// The image after one operation.
-pub(super) fn apply(op: Op, image: &Rgb8) -> Rgb8 {
-    let (w, h) = (image.width as f64, image.height as f64);
-    match op {
-        Op::Identity => image.clone(),
-        Op::ShearX(s) => moved(image, |x, y| (x + s * y, y)),
-        Op::ShearY(s) => moved(image, |x, y| (x, y + s * x)),
-        Op::TranslateX(d) => moved(image, |x, y| (x - d.trunc(), y)),
-        Op::TranslateY(d) => moved(image, |x, y| (x, y - d.trunc())),
+/// From where in the image a pixel comes.
+pub(crate) type Moving = Box<dyn Fn(f64, f64) -> (f64, f64)>;
+
+/// How an operation moves pixels of an image of `width` x `height`; none where it changes colours, or nothing.
+pub(crate) fn moving(op: Op, (width, height): (usize, usize)) -> Option<Moving> {
+    Some(match op {
+        Op::ShearX(s) => Box::new(move |x, y| (x + s * y, y)),
+        Op::ShearY(s) => Box::new(move |x, y| (x, y + s * x)),
+        Op::TranslateX(d) => Box::new(move |x, y| (x - d.trunc(), y)),
+        Op::TranslateY(d) => Box::new(move |x, y| (x, y - d.trunc())),
         Op::Rotate(degrees) => {
             let (sin, cos) = degrees.to_radians().sin_cos();
-            let (cx, cy) = ((w - 1.0) / 2.0, (h - 1.0) / 2.0);
-            moved(image, |x, y| {
+            let (cx, cy) = ((width as f64 - 1.0) / 2.0, (height as f64 - 1.0) / 2.0);
+            Box::new(move |x, y| {
                 let (dx, dy) = (x - cx, y - cy);
                 (cx + cos * dx - sin * dy, cy + sin * dx + cos * dy)
             })
         }
+        _ => return None,
+    })
+}
+
+/// The image after one operation.
+pub(super) fn apply(op: Op, image: &Rgb8) -> Rgb8 {
+    if let Some(from) = moving(op, (image.width, image.height)) {
+        return moved(image, from);
+    }
+    match op {
+        Op::Identity
+        | Op::ShearX(_)
+        | Op::ShearY(_)
+        | Op::TranslateX(_)
+        | Op::TranslateY(_)
+        | Op::Rotate(_) => image.clone(),
         Op::Brightness(f) => blended(image, f, |_, _| [0.0; 3]),
         Op::Colour(f) => blended(image, f, |_, pixel| [grey(pixel); 3]),
         Op::Contrast(f) => {

@@ -19,7 +19,7 @@ fn folders_are_classes_and_train_and_test_are_splits() {
     for (split, class, n) in [("train", "b", 3), ("train", "a", 2), ("test", "a", 1), ("test", "b", 1)] {
         (0..n).for_each(|i| picture(&folder.path().join(split).join(class).join(format!("{i}.png"))));
     }
-    let loaded = load(folder.path(), 1.0, &Splitting::default()).unwrap();
+    let loaded = load(folder.path(), &LoadOptions::default()).unwrap();
     assert_eq!(loaded.dataset.classes, ["a", "b"]);
     assert_eq!(counts(&loaded.dataset), [5, 2, 0]);
     assert!(loaded.faults.is_empty(), "{:?}", loaded.faults);
@@ -27,7 +27,7 @@ fn folders_are_classes_and_train_and_test_are_splits() {
     assert_eq!((item.labels[0].class, item.width, item.height), (1, 20, 12));
     // A class that only the test split has cannot be learnt.
     picture(&folder.path().join("test/c/0.png"));
-    let loaded = load(folder.path(), 1.0, &Splitting::default()).unwrap();
+    let loaded = load(folder.path(), &LoadOptions::default()).unwrap();
     assert!(loaded.faults[0].is_error() && loaded.faults[0].message.contains("`c`"), "{:?}", loaded.faults);
 }
 
@@ -37,14 +37,14 @@ fn without_splits_a_fifth_of_each_class_is_kept_for_validation() {
     for class in ["oak", "elm"] {
         (0..10).for_each(|i| picture(&folder.path().join(class).join(format!("{i}.png"))));
     }
-    let loaded = load(folder.path(), 1.0, &Splitting::default()).unwrap();
+    let loaded = load(folder.path(), &LoadOptions::default()).unwrap();
     assert_eq!(counts(&loaded.dataset), [16, 4, 0]);
     for class in 0..2 {
         assert_eq!(loaded.dataset.val.iter().filter(|item| item.labels[0].class == class).count(), 2);
     }
     assert_eq!(loaded.faults[0].kind, FaultKind::SplitMade);
-    assert_eq!(load(folder.path(), 1.0, &Splitting::default()).unwrap().dataset, loaded.dataset);
-    let half = load(folder.path(), 0.5, &Splitting::default()).unwrap();
+    assert_eq!(load(folder.path(), &LoadOptions::default()).unwrap().dataset, loaded.dataset);
+    let half = load(folder.path(), &LoadOptions { fraction: 0.5, ..LoadOptions::default() }).unwrap();
     assert_eq!(counts(&half.dataset), [8, 4, 0]);
     assert_ne!(half.dataset.hash, loaded.dataset.hash);
 }
@@ -62,7 +62,7 @@ fn a_table_names_image_class_split_and_group() {
     let rows: String =
         (0..12).map(|i| format!("{i}.png, {}, p{}\n", if i % 2 == 0 { 10 } else { 2 }, i / 3)).collect();
     let path = table(folder.path(), &format!("File,Label,patient\n{rows}"));
-    let loaded = load(&path, 1.0, &Splitting::default()).unwrap();
+    let loaded = load(&path, &LoadOptions::default()).unwrap();
     assert_eq!(loaded.dataset.classes, ["2", "10"], "numbers in their own order");
     // Whole patients move.
     assert_eq!(counts(&loaded.dataset), [9, 3, 0]);
@@ -72,7 +72,7 @@ fn a_table_names_image_class_split_and_group() {
 
     let path =
         table(folder.path(), "file,label,split,group\n0.png,a,train,x\n1.png,b,train,y\n2.png,a,val,x\n");
-    let leak = load(&path, 1.0, &Splitting::default()).unwrap().faults;
+    let leak = load(&path, &LoadOptions::default()).unwrap().faults;
     let kinds: Vec<_> = leak.iter().map(|f| (f.line, f.kind)).collect();
     assert_eq!(kinds, [(Some(3), FaultKind::ClassNotInVal), (Some(4), FaultKind::GroupLeak)]);
     assert!(leak[1].is_error() && leak[1].message.contains("`x`"), "{}", leak[1]);
@@ -81,14 +81,16 @@ fn a_table_names_image_class_split_and_group() {
         table(folder.path(), "file,label,split,site\n0.png,a,train,x\n1.png,a,train,y\n2.png,a,val,x\n");
     let splitting = |resplit| {
         let group = Some(GroupBy::parse("site").unwrap());
-        Splitting { group, val_fraction: 0.4, resplit }
+        let splitting = Splitting { group, val_fraction: 0.4, resplit };
+        LoadOptions { splitting, ..LoadOptions::default() }
     };
-    let faults = load(&path, 1.0, &splitting(false)).unwrap().faults;
+    let faults = load(&path, &splitting(false)).unwrap().faults;
     assert!(faults.iter().any(|f| f.kind == FaultKind::GroupLeak), "{faults:?}");
-    let anew = load(&path, 1.0, &splitting(true)).unwrap();
+    let anew = load(&path, &splitting(true)).unwrap();
     assert!(!anew.faults.iter().any(Fault::is_error), "{:?}", anew.faults);
-    let wrong = Splitting { group: Some(GroupBy::parse("ward").unwrap()), ..Splitting::default() };
-    assert!(load(&path, 1.0, &wrong).unwrap_err().to_string().contains("no column `ward`"));
+    let splitting = Splitting { group: Some(GroupBy::parse("ward").unwrap()), ..Splitting::default() };
+    let wrong = LoadOptions { splitting, ..LoadOptions::default() };
+    assert!(load(&path, &wrong).unwrap_err().to_string().contains("no column `ward`"));
 }
 
 #[test]
@@ -99,7 +101,7 @@ fn a_table_s_faults_name_the_line() {
         folder.path(),
         "file,label,split\n0.png,a,train\n,a,train\n9.png,a,val\n1.png,b,maybe\n1.png,b,val\n",
     );
-    let faults = load(&path, 1.0, &Splitting::default()).unwrap().faults;
+    let faults = load(&path, &LoadOptions::default()).unwrap().faults;
     let mut lines: Vec<_> = faults.iter().map(|f| (f.line, f.kind)).collect();
     lines.sort_by_key(|(line, _)| *line);
     assert_eq!(
@@ -113,7 +115,7 @@ fn a_table_s_faults_name_the_line() {
         ]
     );
     let path = table(folder.path(), "name,label\n0.png,a\n");
-    let message = load(&path, 1.0, &Splitting::default()).unwrap_err().to_string();
+    let message = load(&path, &LoadOptions::default()).unwrap_err().to_string();
     assert!(message.contains("table.csv:1") && message.contains("image paths"), "{message}");
 }
 
@@ -130,7 +132,7 @@ fn idx_files_are_a_data_set_and_decode_by_number() {
     write("train-labels-idx1-ubyte", &[3], &[0, 2, 1]);
     write("t10k-images-idx3-ubyte", &[1, 1, 2], &[7, 8]);
     write("t10k-labels-idx1-ubyte", &[1], &[2]);
-    let loaded = load(folder.path(), 1.0, &Splitting::default()).unwrap();
+    let loaded = load(folder.path(), &LoadOptions::default()).unwrap();
     assert_eq!(loaded.dataset.classes, ["0", "1", "2"]);
     assert_eq!(counts(&loaded.dataset), [3, 1, 0]);
     let store = idx::IdxStore::default();

@@ -88,7 +88,8 @@ pub(super) fn index(
             let (base, found) = finder.find(&image.file_name);
             bases_used.extend(base);
             let listed = Some((path.clone(), image.line));
-            let notes = Notes::Coco(CocoNotes { path: path.clone(), image, classes: classes.clone() });
+            let notes =
+                Notes::Coco(Box::new(CocoNotes { path: path.clone(), image, classes: classes.clone() }));
             let split = split.unwrap_or(Split::Train);
             entries.push(Entry { image: found, split, listed, group: None, notes });
         }
@@ -118,6 +119,7 @@ pub(super) fn index(
         classes,
         class_places,
         keypoint_numbers: None,
+        channels: 3,
         entries,
         faults,
     })

@@ -48,7 +48,7 @@ pub enum DataError {
         message: String,
     },
     /// No image for a split.
-    #[error("{}: there is no image to {}: expected JPEG, PNG, WebP, BMP or TIFF files", path.display(), match *split {
+    #[error("{}: there is no image to {}: expected JPEG, PNG, WebP, BMP, TIFF or DICOM files", path.display(), match *split {
         "train" => "train on",
         "val" => "validate on",
         _ => "test on",

@@ -30,7 +30,7 @@ pub(super) fn of(classes: &[String], scanned: &[(Split, Scanned)], root: &Path) 
     }
     for (split, scanned) in scanned {
         hash.update([*split as u8]);
-        text(&relative(&scanned.image, root), &mut hash);
+        text(&relative(scanned.path(), root), &mut hash);
         hash.update(scanned.image_bytes.to_le_bytes());
         hash.update(scanned.label_digest);
     }

@@ -18,7 +18,9 @@ pub(super) fn walk(folder: &Path) -> Result<Vec<PathBuf>, DataError> {
             message: e.io_error().map_or_else(|| e.to_string(), ToString::to_string),
         })?;
         if !entry.file_type().is_dir() {
-            files.push(clean(entry.path()));
+            let mut path = clean(entry.path());
+            path.shrink_to_fit();
+            files.push(path);
         }
     }
     files.sort();

@@ -18,10 +18,11 @@ pub use error::DataError;
 pub(crate) use hash::hexadecimal;
 pub(crate) use listing::clean;
 pub use listing::label_paths;
+pub(crate) use scan::check_channels;
 pub(crate) use split::{made, named};
 
 use super::audit::{Fault, FaultKind};
-use super::dataset::{Dataset, Item, Split};
+use super::dataset::{Dataset, Item, PixelOptions, Pixels, Split};
 use super::division::Splitting;
 use super::groups::{self, Member};
 use onsa_intake::labels::coco::CocoImage;
@@ -43,11 +44,19 @@ pub struct LoadOptions {
     pub fraction: f64,
     /// What belongs together, and how validation images are chosen where none are given.
     pub splitting: Splitting,
+    /// What the images are to be for the network.
+    pub pixels: PixelOptions,
 }
 
 impl Default for LoadOptions {
     fn default() -> Self {
-        LoadOptions { single_cls: false, classes: None, fraction: 1.0, splitting: Splitting::default() }
+        LoadOptions {
+            single_cls: false,
+            classes: None,
+            fraction: 1.0,
+            splitting: Splitting::default(),
+            pixels: PixelOptions::default(),
+        }
     }
 }
 
@@ -135,8 +144,8 @@ enum Notes {
     /// A text file beside the image or in the mirrored folder.
     Yolo,
     /// `None`: no file belongs to the image.
-    Voc(Option<VocNotes>),
-    Coco(CocoNotes),
+    Voc(Option<Box<VocNotes>>),
+    Coco(Box<CocoNotes>),
 }
 
 struct VocNotes {
@@ -160,6 +169,8 @@ struct Index {
     classes: Vec<String>,
     class_places: Vec<(PathBuf, Option<usize>)>,
     keypoint_numbers: Option<usize>,
+    /// Channels that the data set states.
+    channels: u32,
     entries: Vec<Entry>,
     faults: Vec<Fault>,
 }
@@ -196,16 +207,18 @@ pub fn load_reporting(path: &Path, options: &LoadOptions, report: Report) -> Res
     let count = if options.single_cls { None } else { Some(index.classes.len() as u32) };
     let yolo =
         onsa_intake::labels::yolo::YoloOptions { classes: count, keypoint_numbers: index.keypoint_numbers };
-    let context = scan::Context { options, class_numbers, yolo };
+    let channels = options.pixels.channels.unwrap_or(index.channels);
+    let context = scan::Context { options, class_numbers, yolo, channels };
     let (done, total) = (AtomicUsize::new(0), index.entries.len());
     let scanned: Vec<(Split, scan::Scanned)> = index
         .entries
-        .par_iter()
+        .into_par_iter()
         .map(|entry| {
+            let split = entry.split;
             let scanned = scan::scan(entry, &context);
             let done = done.fetch_add(1, Ordering::Relaxed) + 1;
             report(Progress { stage: Stage::Scan, done, total });
-            (entry.split, scanned)
+            (split, scanned)
         })
         .collect();
     if options.single_cls {
@@ -214,8 +227,15 @@ pub fn load_reporting(path: &Path, options: &LoadOptions, report: Report) -> Res
     }
     let hash = hash::of(&index.classes, &scanned, &index.root);
     let (train, val, test) = (Vec::new(), Vec::new(), Vec::new());
-    let mut dataset = Dataset { classes: index.classes, train, val, test, hash };
+    let deep = scanned.iter().any(|(_, scanned)| scanned.item.is_some() && scanned.bits > 8);
+    let bits = if deep && !options.pixels.eight_bits { 16 } else { 8 };
+    let pixels = Pixels { channels: channels as usize, bits };
+    let mut dataset = Dataset { classes: index.classes, train, val, test, pixels, hash };
     let mut faults = index.faults;
+    for split in Split::ALL {
+        let count = scanned.iter().filter(|(of, scanned)| *of == split && scanned.item.is_some()).count();
+        dataset.split_mut(split).reserve_exact(count);
+    }
     for (split, scanned) in scanned {
         faults.extend(scanned.faults);
         dataset.split_mut(split).extend(scanned.item);

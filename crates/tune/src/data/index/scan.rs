@@ -20,23 +20,36 @@ pub(super) struct Context<'a> {
     pub options: &'a LoadOptions,
     pub class_numbers: HashMap<String, u32>,
     pub yolo: yolo::YoloOptions,
+    /// Channels of the network's input.
+    pub channels: u32,
 }
 
 /// What a scan yields.
 pub(super) struct Scanned {
-    pub image: PathBuf,
+    /// The image, where there is no item that has it.
+    image: Option<PathBuf>,
     /// `None` where the header cannot be read.
     pub item: Option<Item>,
     pub faults: Vec<Fault>,
     pub image_bytes: u64,
+    /// Bits of a sample of the image.
+    pub bits: u8,
     /// SHA-256 of the label content.
     pub label_digest: [u8; 32],
 }
 
-pub(super) fn scan(entry: &Entry, context: &Context) -> Scanned {
+impl Scanned {
+    /// The image's path.
+    pub fn path(&self) -> &Path {
+        let own = self.image.as_deref().unwrap_or(Path::new(""));
+        self.item.as_ref().map_or(own, |item| &item.path)
+    }
+}
+
+pub(super) fn scan(entry: Entry, context: &Context) -> Scanned {
     let image = &entry.image;
     let mut faults = Vec::new();
-    let header = header(entry, &mut faults);
+    let header = header(&entry, context.channels, &mut faults);
     let size = header.map(|h| (h.width, h.height));
     let (labels, label_path, label_digest) = match &entry.notes {
         Notes::Yolo => yolo_labels(image, context, &mut faults),
@@ -76,20 +89,39 @@ pub(super) fn scan(entry: &Entry, context: &Context) -> Scanned {
         let class = if context.options.single_cls { 0 } else { b.class };
         Label { class, cx: b.cx, cy: b.cy, w: b.w, h: b.h }
     };
-    let labels = labels.iter().filter(keep).map(label).collect();
-    let group = entry.group.clone();
-    let item = header.map(|h| Item {
-        path: image.clone(),
-        label_path,
-        width: h.width,
-        height: h.height,
-        labels,
-        group,
-    });
-    Scanned { image: image.clone(), item, faults, image_bytes: header.map_or(0, |h| h.bytes), label_digest }
+    let mut labels: Vec<Label> = labels.iter().filter(keep).map(label).collect();
+    // A data set may have a million images: nothing is kept twice or with room to spare.
+    labels.shrink_to_fit();
+    let Entry { image, group, .. } = entry;
+    let (image_bytes, bits) = header.map_or((0, 8), |h| (h.bytes, h.bits));
+    let (image, item) = match header {
+        Some(Header { width, height, .. }) => {
+            (None, Some(Item { path: image, label_path, width, height, labels, group }))
+        }
+        None => (Some(image), None),
+    };
+    Scanned { image, item, faults, image_bytes, bits, label_digest }
 }
 
-fn header(entry: &Entry, faults: &mut Vec<Fault>) -> Option<Header> {
+/// Says where a picture has not the channels that the network takes, or pages that it does not see.
+pub(crate) fn check_channels(image: &Path, header: &Header, channels: u32) -> Option<Fault> {
+    let (all, pages) = (header.all_channels(), header.pages);
+    if all == channels || (pages == 1 && picture::gives(header.channels, channels)) {
+        return None;
+    }
+    let state = format!("state channels: {all} in data.yaml, or channels={all}");
+    Some(if picture::gives(header.channels, channels) {
+        let message =
+            format!("the file has {pages} pages, and the first alone is used: {state}, to use all of them");
+        Fault::warning(image, None, FaultKind::MorePages, message)
+    } else {
+        let message =
+            format!("the image has {all} channel(s) where {channels} are expected: {state}, or convert it");
+        Fault::error(image, None, FaultKind::WrongChannels, message)
+    })
+}
+
+fn header(entry: &Entry, channels: u32, faults: &mut Vec<Fault>) -> Option<Header> {
     let image = &entry.image;
     let header = match picture::probe(image) {
         Ok(header) => header,
@@ -108,6 +140,7 @@ fn header(entry: &Entry, faults: &mut Vec<Fault>) -> Option<Header> {
             return None;
         }
     };
+    faults.extend(check_channels(image, &header, channels));
     if PictureFormat::of_name(image).is_some_and(|named| named != header.format) {
         let message =
             format!("the content is {}, whatever the extension says: rename the file", header.format.name());

@@ -66,7 +66,13 @@ pub(super) fn index(root: &Path, files: &[PathBuf]) -> Result<Index, DataError> 
             faults.push(Fault::warning(image, None, FaultKind::ImageNotListed, message));
             continue;
         };
-        entries.push(Entry { image: (*image).clone(), split, listed, group: None, notes: Notes::Voc(notes) });
+        entries.push(Entry {
+            image: (*image).clone(),
+            split,
+            listed,
+            group: None,
+            notes: Notes::Voc(notes.map(Box::new)),
+        });
     }
     let classes: Vec<String> = names.into_iter().collect();
     let class_places = vec![(root.clone(), None); classes.len()];
@@ -78,6 +84,7 @@ pub(super) fn index(root: &Path, files: &[PathBuf]) -> Result<Index, DataError> 
         classes,
         class_places,
         keypoint_numbers: None,
+        channels: 3,
         entries,
         faults,
     })

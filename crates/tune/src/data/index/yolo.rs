@@ -6,6 +6,7 @@ use crate::data::audit::{Fault, FaultKind};
 use crate::data::dataset::Split;
 use onsa_intake::data_yaml::{self, Placed};
 use onsa_intake::picture::is_picture_name;
+use sha2::{Digest, Sha256};
 use std::collections::{BTreeMap, BTreeSet, HashSet};
 use std::ffi::OsString;
 use std::path::{Path, PathBuf};
@@ -31,6 +32,7 @@ pub(super) fn index(yaml_path: &Path) -> Result<Index, DataError> {
         class_places: yaml.name_lines.iter().map(|&line| (yaml_path.into(), Some(line))).collect(),
         classes: yaml.names,
         keypoint_numbers: yaml.keypoint_numbers,
+        channels: yaml.channels,
         entries: found.entries,
         faults: found.faults,
     })
@@ -59,6 +61,12 @@ fn root(yaml_path: &Path, path: Option<&Placed>) -> Result<PathBuf, DataError> {
         beside.display()
     );
     Err(DataError::Line { path: yaml_path.into(), line: path.line, message })
+}
+
+/// Sixteen bytes that stand for a path: of a large data set all paths would take much memory.
+fn mark(path: &Path) -> [u8; 16] {
+    let digest = Sha256::digest(path.as_os_str().as_encoded_bytes());
+    std::array::from_fn(|i| digest[i])
 }
 
 struct Found {
@@ -139,12 +147,13 @@ impl Found {
         let candidates = self.entries.iter().flat_map(|e| label_paths(&e.image));
         // An image of a format that is not read has been told already.
         let unread = self.faults.iter().filter(|f| f.kind == FaultKind::UnsupportedImage);
-        let claimed: HashSet<PathBuf> = candidates.chain(unread.flat_map(|f| label_paths(&f.path))).collect();
+        let claimed: HashSet<[u8; 16]> =
+            candidates.chain(unread.flat_map(|f| label_paths(&f.path))).map(|path| mark(&path)).collect();
         let mut orphans = BTreeSet::new();
         for folder in &self.folders {
             let mirror = mirrored(folder).filter(|m| m.is_dir());
             let files = walk(mirror.as_deref().unwrap_or(folder))?;
-            orphans.extend(files.into_iter().filter(|p| self.is_label(p) && !claimed.contains(p)));
+            orphans.extend(files.into_iter().filter(|p| self.is_label(p) && !claimed.contains(&mark(p))));
         }
         let listed = self.entries.iter().filter(|e| e.listed.is_some()).map(|e| &e.image);
         let image_folders: BTreeSet<&Path> = listed.filter_map(|image| image.parent()).collect();
@@ -158,7 +167,8 @@ impl Found {
         for (folder, stems) in label_folders {
             let has_image = |p: &PathBuf| p.file_stem().is_some_and(|stem| stems.contains(stem));
             let files = super::top_files(&folder)?.into_iter();
-            orphans.extend(files.filter(|p| self.is_label(p) && !claimed.contains(p) && !has_image(p)));
+            orphans
+                .extend(files.filter(|p| self.is_label(p) && !claimed.contains(&mark(p)) && !has_image(p)));
         }
         let message = "no image goes with this label file: add the image or delete the file";
         let fault = |p: PathBuf| Fault::error(&p, None, FaultKind::LabelWithoutImage, message);

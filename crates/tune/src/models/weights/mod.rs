@@ -35,8 +35,8 @@ pub trait WeightSource {
 }
 
 /// Fills a model's parameters from a checkpoint. `classes` says where the rows of the head's last class convolution
-/// come from; rows without a source, and image channels beyond the checkpoint's, are initialised from `seed`. A first
-/// convolution for grey images takes the sum of the colour filters.
+/// come from; rows without a source are initialised from `seed`. A first convolution for other image channels takes the
+/// filters of the checkpoint's: their sum for one, else in turn, scaled.
 ///
 /// A checkpoint whose norms are folded into the convolutions gets norms that change nothing; before training,
 /// [`super::norm::calibrate`] them.
@@ -131,7 +131,9 @@ enum Fill {
         index: usize,
         rows: Vec<Option<usize>>,
     },
-    /// The tensor's input channels, as many as both have, or their sum for one.
+    /// The tensor's input channels: their sum for one, else repeated in turn and scaled by source / target, so that an image
+    /// of equal channels meets about the same filter. The rule is that of timm (R. Wightman, PyTorch Image Models,
+    /// `in_chans`).
     InputChannels {
         index: usize,
         source: usize,
@@ -227,13 +229,13 @@ impl Fill {
                 for o in 0..out {
                     let from = &values[o * source * area..][..source * area];
                     let to = &mut filled[o * target * area..][..target * area];
-                    if target == 1 {
+                    for (c, to) in to.chunks_exact_mut(area).enumerate() {
                         for (t, value) in to.iter_mut().enumerate() {
-                            *value = (0..source).map(|c| from[c * area + t]).sum();
+                            *value = match target {
+                                1 => (0..source).map(|c| from[c * area + t]).sum(),
+                                _ => from[c % source * area + t] * (source as f32 / target as f32),
+                            };
                         }
-                    } else {
-                        let shared = source.min(target) * area;
-                        to[..shared].copy_from_slice(&from[..shared]);
                     }
                 }
                 params.set_torch(i, &filled);

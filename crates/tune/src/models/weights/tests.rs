@@ -163,6 +163,9 @@ fn the_first_convolution_adapts_to_other_image_channels() {
     let grey = with_channels(1); // [16, 1, 3, 3]
     assert_eq!(grey[9], colour[27] + colour[36] + colour[45]);
     let four = with_channels(4); // [16, 4, 3, 3]
-    assert_eq!(four[36..63], colour[27..54]);
-    assert!(four[63..72].iter().all(|v| v.abs() <= 1.0 / 6.0) && four[63] != 0.0);
+    let scaled = |values: &[f32], factor: f32| values.iter().map(|v| v * factor).collect::<Vec<_>>();
+    assert_eq!(four[36..63], scaled(&colour[27..54], 0.75));
+    assert_eq!(four[63..72], scaled(&colour[27..36], 0.75), "red again");
+    let two = with_channels(2); // [16, 2, 3, 3]
+    assert_eq!(two[18..36], scaled(&colour[27..45], 1.5));
 }

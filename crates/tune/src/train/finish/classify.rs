@@ -13,7 +13,7 @@ use crate::evaluate::report::{self, ClassifyPicture, ClassifyReport, Fact};
 use crate::models::Task;
 use crate::train::error::TrainError;
 use crate::train::files::results_csv;
-use crate::train::start::decoder;
+use crate::train::start::shown;
 
 /// Writes everything.
 ///
@@ -103,7 +103,7 @@ fn write_report(
 fn picture(input: &FinishInput<'_>, names: &[String], guess: &Guess) -> Result<ClassifyPicture, TrainError> {
     let item: &Item = &input.val_cache.items()[guess.item];
     let unreadable = |source| EvaluateError::Image { path: item.path.clone(), source };
-    let rgb = decoder()(&item.path).map_err(unreadable)?;
+    let rgb = shown(&item.path, input.val_cache.pixels()).map_err(unreadable)?;
     let image = RgbImage::from_raw(rgb.width as u32, rgb.height as u32, rgb.data)
         .expect("the decoder gives width * height * 3 bytes");
     let named = |class: usize| names.get(class).cloned().unwrap_or_else(|| class.to_string());

@@ -260,6 +260,11 @@ pub fn image_size_or_none(value: &Option<u32>) -> Check {
     value.as_ref().map_or(Ok(()), image_size)
 }
 
+/// Channels of a picture, or none.
+pub fn channels_or_none(value: &Option<u32>) -> Check {
+    if value.is_none_or(|v| (1..=1024).contains(&v)) { Ok(()) } else { Err("from 1 to 1024") }
+}
+
 /// Degrees either way.
 pub fn half_turn(value: &f64) -> Check {
     if (0.0..=180.0).contains(value) { Ok(()) } else { Err("from 0 to 180 degrees") }

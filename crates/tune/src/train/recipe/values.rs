@@ -52,6 +52,16 @@ words! {
 }
 
 words! {
+    /// What becomes of images of 16 bits.
+    Bits {
+        /// They keep them.
+        Auto = "auto",
+        /// They are cut to 8.
+        Eight = "8",
+    }
+}
+
+words! {
     /// What happens to items of the data set that have errors.
     Faulty {
         /// Training does not start.

@@ -19,7 +19,8 @@ fn begun<'a>(recipe: &'a Recipe) -> (Run<'a>, Batch) {
     let prepared = start::prepare(recipe, &mut Silent).unwrap();
     let run_dir = recipe.project.join(&recipe.name);
     files::prepare_folders(&run_dir).unwrap();
-    let run = Run::new(recipe, prepared, run_dir, &place(recipe).unwrap(), &mut Silent).unwrap();
+    let place = place(recipe, prepared.dataset.pixels).unwrap();
+    let run = Run::new(recipe, prepared, run_dir, &place, &mut Silent).unwrap();
     let mut loader =
         TrainLoader::new(Arc::clone(&run.train_cache), run.loader_config(), run.counters.position()).unwrap();
     let batch = loader.next().unwrap().unwrap().batch;
