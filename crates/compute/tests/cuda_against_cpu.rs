@@ -9,7 +9,7 @@ use std::sync::Arc;
 
 use onsa_compute::cuda;
 use onsa_compute::cuda::{CudaError, CudaGraph, Device, DeviceBuffer, Precision};
-use onsa_compute::{Activation, Attention, Executor, Graph, Mode, Params, Plan, Trainable};
+use onsa_compute::{Activation, Attention, Conv, Executor, Graph, Mode, Params, Plan, Trainable, Value};
 use support::build::{block, conv, depthwise};
 use support::{random, random_params};
 
@@ -91,6 +91,96 @@ fn large() -> Graph {
     let last = conv(&mut g, h, "last", 20, 1, 1, true);
     g.output("e", e);
     g.output("last", last);
+    g
+}
+
+/// Convolution, norm and activation as TensorFlow pads them: at step 2 one more at the end than at the beginning.
+fn uneven(g: &mut Graph, x: Value, name: &str, out: usize, (k, s): (usize, usize), a: Activation) -> Value {
+    let [_, h, w, c] = g.shape(x);
+    let needed = |size: usize| ((size.div_ceil(s) - 1) * s + k).saturating_sub(size);
+    let (y, x_) = (needed(h), needed(w));
+    let pad = [y / 2, x_ / 2, y - y / 2, x_ - x_ / 2];
+    let groups = if out == 0 { c } else { 1 };
+    let out = if out == 0 { c } else { out };
+    let conv = Conv { name: name.into(), out, kernel: (k, k), stride: (s, s), pad, groups, bias: false };
+    let z = g.conv2d(x, conv);
+    let u = g.batch_norm(z, &format!("{name}.bn"), 1e-3, 0.01);
+    g.activation(u, a)
+}
+
+/// What EfficientNet-Lite and MobileNetV3 are made of, at their channels: uneven padding, depthwise windows of both sizes and
+/// steps, gates, residuals, and a head of many classes. `smooth` as in [`everything`].
+fn mobile(smooth: bool) -> Graph {
+    let kind = |a: Activation| if smooth { Activation::Silu } else { a };
+    let gate = if smooth { Activation::Sigmoid } else { Activation::Hardsigmoid };
+    let (relu6, hard) = (kind(Activation::Relu6), kind(Activation::Hardswish));
+    let mut g = Graph::new();
+    let x = g.input("x", [4, 58, 64, 3]);
+    let stem = uneven(&mut g, x, "stem", 32, (3, 2), relu6);
+    let a = uneven(&mut g, stem, "a.dw", 0, (3, 1), relu6);
+    let a = uneven(&mut g, a, "a.out", 16, (1, 1), Activation::Identity);
+    let mut x = a;
+    for (i, (k, s, out)) in [(3, 2, 24), (5, 1, 24), (5, 2, 40), (5, 1, 40), (3, 2, 80), (5, 2, 112)].into_iter().enumerate() {
+        let c = g.shape(x)[3];
+        let y = uneven(&mut g, x, &format!("{i}.in"), 6 * c, (1, 1), hard);
+        let mut y = uneven(&mut g, y, &format!("{i}.dw"), 0, (k, s), hard);
+        if k == 5 {
+            let squeezed = g.global_avg_pool(y);
+            let squeezed = g.linear(squeezed, &format!("{i}.fc1"), c, true);
+            let squeezed = g.activation(squeezed, kind(Activation::Relu));
+            let factors = g.linear(squeezed, &format!("{i}.fc2"), 6 * c, true);
+            let factors = g.activation(factors, gate);
+            y = g.gate(y, factors);
+        }
+        let y = uneven(&mut g, y, &format!("{i}.out"), out, (1, 1), Activation::Identity);
+        x = if s == 1 && c == out { g.add(x, y) } else { y };
+    }
+    let last = uneven(&mut g, x, "last", 1280, (1, 1), relu6);
+    let pooled = g.global_avg_pool(last);
+    let ten = g.linear(pooled, "ten", 10, true);
+    let thousand = g.linear(pooled, "thousand", 1000, true);
+    g.output("ten", ten);
+    g.output("thousand", thousand);
+    g
+}
+
+/// What ResNet is made of: a stem of 7x7, a max-pool of step 2, bottlenecks, shortcuts of 1x1 and step 2.
+fn residual(smooth: bool) -> Graph {
+    let kind = if smooth { Activation::Silu } else { Activation::Relu };
+    let mut g = Graph::new();
+    let x = g.input("x", [4, 64, 56, 3]);
+    let stem = block(&mut g, x, "stem", 64, 7, 2, kind);
+    let mut x = if smooth { stem } else { g.max_pool(stem, 3, 2, 1) };
+    for (i, (width, s)) in [(64, 1), (64, 1), (128, 2)].into_iter().enumerate() {
+        let y = block(&mut g, x, &format!("{i}.1"), width, 1, 1, kind);
+        let y = block(&mut g, y, &format!("{i}.2"), width, 3, s, kind);
+        let y = block(&mut g, y, &format!("{i}.3"), 4 * width, 1, 1, Activation::Identity);
+        let kept = if g.shape(x)[3] != 4 * width {
+            block(&mut g, x, &format!("{i}.down"), 4 * width, 1, s, Activation::Identity)
+        } else {
+            x
+        };
+        let sum = g.add(kept, y);
+        x = g.activation(sum, kind);
+    }
+    let pooled = g.global_avg_pool(x);
+    let logits = g.linear(pooled, "fc", 20, true);
+    g.output("logits", logits);
+    g
+}
+
+/// A gate whose input and factors come from one value, and channels that no vector divides.
+fn gates(channels: usize) -> Graph {
+    let mut g = Graph::new();
+    let x = g.input("x", [3, 9, 11, 3]);
+    let both = conv(&mut g, x, "both", channels, 3, 1, true);
+    let squeezed = g.global_avg_pool(both);
+    let factors = g.linear(squeezed, "fc", channels, true);
+    let factors = g.activation(factors, Activation::Sigmoid);
+    let gated = g.gate(both, factors);
+    let again = g.gate(gated, factors);
+    g.output("gated", gated);
+    g.output("again", again);
     g
 }
 
@@ -267,6 +357,20 @@ fn training_of_large_tensors() {
 }
 
 #[test]
+fn training_of_classifiers() {
+    for precision in BOTH {
+        let smooth = precision == Precision::Bf16;
+        for (name, g) in [("mobile", mobile(smooth)), ("residual", residual(smooth))] {
+            check(name, &g, Mode::Training, &Trainable::all(&g), precision);
+        }
+        for channels in [16, 10] {
+            let g = gates(channels);
+            check("gates", &g, Mode::Training, &Trainable::all(&g), precision);
+        }
+    }
+}
+
+#[test]
 fn training_with_frozen_norms() {
     for precision in BOTH {
         let g = checked(1, precision);
@@ -287,5 +391,8 @@ fn inference_with_folded_norms() {
         check("inference", &g, Mode::Inference, &Trainable::nothing(&g), precision);
         let g = large();
         check("inference of large tensors", &g, Mode::Inference, &Trainable::nothing(&g), precision);
+        for (name, g) in [("mobile", mobile(false)), ("residual", residual(false)), ("gates", gates(10))] {
+            check(name, &g, Mode::Inference, &Trainable::nothing(&g), precision);
+        }
     }
 }

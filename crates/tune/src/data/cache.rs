@@ -216,14 +216,17 @@ impl ImageCache {
         self.imgsz
     }
 
+    /// Width and height at which an item is kept.
+    pub fn size_of(&self, item: usize) -> (u32, u32) {
+        let Item { width, height, .. } = self.items[item];
+        self.sizing.size(width, height, self.imgsz)
+    }
+
     /// Bytes that all images would take.
     pub fn bytes_needed(&self) -> u64 {
         let sample_bytes = if self.pixels.is_deep() { 2 * self.pixels.channels as u64 } else { 3 };
-        let bytes = |item: &Item| {
-            let (width, height) = self.sizing.size(item.width, item.height, self.imgsz);
-            u64::from(width) * u64::from(height) * sample_bytes
-        };
-        self.items.iter().map(bytes).sum()
+        let bytes = |(width, height): (u32, u32)| u64::from(width) * u64::from(height) * sample_bytes;
+        (0..self.items.len()).map(|item| bytes(self.size_of(item))).sum()
     }
 
     /// True where the budget holds all images.

@@ -107,6 +107,78 @@ pub fn resize_averaging(
     Rgb8 { width: size.0, height: size.1, data: out.into_vec() }
 }
 
+/// Most taps of an output row or column that [`averaging_taps`] gives: enough for a reduction to a third.
+pub(crate) const MAX_TAPS: usize = 8;
+
+/// What one output row or column of [`resize_averaging`] is made of: input rows or columns from `first` on, with weights.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub(crate) struct AveragingTap {
+    pub(crate) first: u32,
+    pub(crate) count: u32,
+    pub(crate) weights: [i16; MAX_TAPS],
+}
+
+/// One axis of [`resize_averaging`] in its own numbers: the fraction bits of the weights, and for each of `output` pixels what
+/// it is made of, where the part of `length` pixels from `start` on of an image of `input` pixels is seen. Columns come
+/// before rows, and their sums are rounded to bytes in between. None where a pixel is made of more than [`MAX_TAPS`].
+///
+/// The filter is a triangle whose half width is one output pixel, at least one input pixel; the weights of a pixel add up to
+/// one, and are rounded to as many fraction bits as 16-bit numbers hold (Pillow's scheme).
+pub(crate) fn averaging_taps(
+    input: usize,
+    (start, length): (usize, usize),
+    output: usize,
+) -> Option<(u32, Vec<AveragingTap>)> {
+    if length == output {
+        // Plain copies.
+        let mut weights = [0; MAX_TAPS];
+        weights[0] = 1 << COPY_BITS;
+        let copy = |i| AveragingTap { first: (start + i) as u32, count: 1, weights };
+        return Some((COPY_BITS, (0..output).map(copy).collect()));
+    }
+    // In this order, so that each number is rounded as there.
+    let scale = ((start + length) as f64 - start as f64) / output as f64;
+    let stretch = scale.max(1.0);
+    let narrow = 1.0 / stretch;
+    let mut exact: Vec<(usize, Vec<f64>)> = Vec::with_capacity(output);
+    for i in 0..output {
+        let centre = start as f64 + (i as f64 + 0.5) * scale;
+        let begin = (centre - stretch).floor().max(0.0) as usize;
+        let end = (centre + stretch).ceil().min(input as f64) as usize;
+        let middle = centre - 0.5;
+        let triangle = |x: usize| (1.0 - ((x as f64 - middle) * narrow).abs()).max(0.0);
+        let mut weights: Vec<f64> = (begin..end).map(triangle).collect();
+        let total: f64 = weights.iter().sum();
+        if total != 0.0 {
+            weights.iter_mut().for_each(|w| *w /= total);
+        }
+        let leading = weights.iter().take_while(|w| **w == 0.0).count();
+        let trailing = weights.iter().rev().take_while(|w| **w == 0.0).count();
+        weights.truncate(weights.len().saturating_sub(trailing));
+        weights.drain(..leading.min(weights.len()));
+        if weights.len() > MAX_TAPS {
+            return None;
+        }
+        exact.push((begin + leading, weights));
+    }
+    let largest = exact.iter().flat_map(|(_, weights)| weights).fold(0.0f64, |m, &w| m.max(w));
+    // The most bits with which the largest still is a 16-bit number.
+    let fits = |bits: u32| (largest * f64::from(1u32 << bits)).round() < f64::from(1u32 << 15);
+    let bits = (1..=MOST_BITS).rev().find(|&bits| fits(bits))?;
+    let one = f64::from(1u32 << bits);
+    let round = |(first, exact): (usize, Vec<f64>)| {
+        let mut weights = [0; MAX_TAPS];
+        weights.iter_mut().zip(&exact).for_each(|(to, w)| *to = (w * one).round() as i16);
+        AveragingTap { first: first as u32, count: exact.len() as u32, weights }
+    };
+    Some((bits, exact.into_iter().map(round).collect()))
+}
+
+/// Fraction bits of a plain copy's weight.
+const COPY_BITS: u32 = 14;
+/// Fraction bits of a weight at most: 8 bits of the value and 2 to spare stay free of 32.
+const MOST_BITS: u32 = 21;
+
 /// The size at which images are loaded for a network of `imgsz` pixels: the long side becomes `imgsz`, the short side
 /// is rounded up. Small images are enlarged.
 pub fn load_size(width: u32, height: u32, imgsz: u32) -> (u32, u32) {
@@ -141,6 +213,43 @@ mod tests {
     fn halving_averages_four_pixels() {
         let source = Rgb8::new(2, 2, vec![10, 0, 0, 20, 0, 0, 30, 0, 0, 40, 0, 0]).unwrap();
         assert_eq!(resize_bilinear(&source, 1, 1).data, [25, 0, 0]);
+    }
+
+    #[test]
+    fn the_taps_are_those_of_averaging() {
+        let noise = |n: usize| (0..n).map(|i| (i.wrapping_mul(2_654_435_761) >> 7) as u8).collect();
+        for (width, height, (left, top, w, h), side) in [
+            (61, 47, (0, 0, 61, 47), 24),
+            (61, 47, (5, 3, 40, 44), 32),
+            (61, 47, (5, 3, 24, 44), 24),
+            (61, 47, (5, 3, 44, 24), 24),
+            (30, 33, (7, 9, 11, 13), 32),
+            (20, 20, (0, 0, 20, 20), 20),
+            (96, 64, (1, 2, 95, 62), 32),
+            (336, 448, (13, 57, 301, 290), 224),
+            (9, 9, (8, 8, 1, 1), 16),
+        ] {
+            let image = Rgb8::new(width, height, noise(width * height * 3)).unwrap();
+            let area = (left as f64, top as f64, w as f64, h as f64);
+            let expected = resize_averaging(&image, area, (side, side));
+            let (x_bits, columns) = averaging_taps(width, (left, w), side).unwrap();
+            let (y_bits, rows) = averaging_taps(height, (top, h), side).unwrap();
+            let sum = |tap: &AveragingTap, bits: u32, value: &dyn Fn(usize) -> u8| {
+                let products = (0..tap.count as usize)
+                    .map(|i| i32::from(tap.weights[i]) * i32::from(value(tap.first as usize + i)));
+                ((products.sum::<i32>() + (1 << (bits - 1))) >> bits).min(255) as u8
+            };
+            for (y, row) in rows.iter().enumerate() {
+                for (x, column) in columns.iter().enumerate() {
+                    for c in 0..3 {
+                        let line = |y: usize| sum(column, x_bits, &|x| image.row(y)[x * 3 + c]);
+                        let got = sum(row, y_bits, &line);
+                        assert_eq!(got, expected.row(y)[x * 3 + c], "{area:?} at {side}: {x} {y} {c}");
+                    }
+                }
+            }
+        }
+        assert!(averaging_taps(400, (0, 400), 40).is_none(), "too many taps");
     }
 
     #[test]

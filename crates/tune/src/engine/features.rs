@@ -2,9 +2,12 @@
 
 use std::sync::Arc;
 
+use onsa_compute::cuda::DeviceBuffer;
 use onsa_compute::graph::{Op, Split};
 use onsa_compute::{Executor, Graph, Mode, Params, Plan, Trainable};
 
+use super::Place;
+use super::passes::Passes;
 use crate::data::batch::Target;
 use crate::data::loader::LoaderError;
 use crate::data::val_loader::ValLoader;
@@ -48,7 +51,7 @@ pub struct Features {
 }
 
 /// Where the trained part of `graph` begins.
-pub(super) fn cut(graph: &Graph, trainable: &Trainable) -> Result<Split, FeaturesError> {
+pub(crate) fn cut(graph: &Graph, trainable: &Trainable) -> Result<Split, FeaturesError> {
     let trained = |id: onsa_compute::graph::ParamId| trainable.params[id.index()];
     let changes = |op: &Op| match op {
         Op::Conv2d { weight, bias, .. } => trained(*weight) || bias.is_some_and(trained),
@@ -71,11 +74,17 @@ impl Features {
         trainable: &Trainable,
         (mut loader, items): (ValLoader, usize),
         budget: u64,
-        pool: &Arc<rayon::ThreadPool>,
+        place: &Place,
         mut progress: impl FnMut(usize),
     ) -> Result<Features, FeaturesError> {
         let mut features = Features { taps: Vec::new(), lens: Vec::new(), targets: vec![Vec::new(); items] };
-        let mut run: Option<([usize; 3], Executor)> = None;
+        let mut run: Option<([usize; 3], Passes)> = None;
+        let on_device = match place {
+            Place::Cpu(_) => None,
+            Place::Gpu(device, ..) => {
+                Some(DeviceBuffer::from_slice(device, &params.values).map_err(ModelError::from)?)
+            }
+        };
         let mut done = 0;
         while let Some(next) = loader.next() {
             let batch = next?.batch;
@@ -83,14 +92,17 @@ impl Features {
             if run.as_ref().is_none_or(|(made, _)| *made != size) {
                 let trunk = cut(&model.resized(size)?.graph, trainable)?.trunk;
                 let plan = Plan::new(&trunk, Mode::Inference, &Trainable::nothing(&trunk));
-                let mut executor = Executor::new(Arc::new(plan), Arc::clone(pool));
-                executor.prepare(params);
-                run = Some((size, executor));
+                if features.taps.is_empty() {
+                    features.lens = plan.outputs.iter().map(|(_, view)| view.len() / batch.n).collect();
+                }
+                let mut passes = Passes::new(place, plan)?;
+                if let Passes::Cpu(executor) = &mut passes {
+                    executor.prepare(params);
+                }
+                run = Some((size, passes));
             }
-            let (_, executor) = run.as_mut().expect("made above");
+            let (_, passes) = run.as_mut().expect("made above");
             if features.taps.is_empty() {
-                features.lens =
-                    executor.plan().outputs.iter().map(|(_, view)| view.len() / batch.n).collect();
                 let needed = (items * features.lens.iter().sum::<usize>() * size_of::<f32>()) as u64;
                 if needed > budget {
                     let mebi = |bytes: u64| bytes >> 20;
@@ -102,11 +114,24 @@ impl Features {
                 }
                 features.taps = features.lens.iter().map(|len| Vec::with_capacity(items * len)).collect();
             }
-            let architecture = &model.architecture;
-            architecture.normalise().apply(&batch.images, architecture.image_channels, executor.input_mut(0));
-            executor.forward();
-            for (i, tap) in features.taps.iter_mut().enumerate() {
-                tap.extend_from_slice(executor.output(i));
+            let (normalise, channels) = (model.architecture.normalise(), model.architecture.image_channels);
+            match passes {
+                Passes::Cpu(executor) => {
+                    normalise.apply(&batch.images, channels, executor.input_mut(0));
+                    executor.forward();
+                    for (i, tap) in features.taps.iter_mut().enumerate() {
+                        tap.extend_from_slice(executor.output(i));
+                    }
+                }
+                Passes::Gpu(passes) => {
+                    let mut normalised = vec![0.0; batch.images.len()];
+                    normalise.apply(&batch.images, channels, &mut normalised);
+                    let params = on_device.as_ref().expect("brought above");
+                    passes.run(params, &normalised).map_err(ModelError::from)?;
+                    for (tap, output) in features.taps.iter_mut().zip(&passes.outputs) {
+                        tap.extend_from_slice(output);
+                    }
+                }
             }
             for target in &batch.targets {
                 features.targets[batch.items[target.image as usize]].push(*target);
@@ -123,6 +148,16 @@ impl Features {
         self.taps.iter().map(|tap| tap.len() * size_of::<f32>()).sum()
     }
 
+    /// Each tap's values, and how many of them an item has.
+    pub(crate) fn taps(&self) -> impl Iterator<Item = (&[f32], usize)> {
+        self.taps.iter().map(Vec::as_slice).zip(self.lens.iter().copied())
+    }
+
+    /// What is left where the values lie elsewhere: the targets.
+    pub(crate) fn without_values(self) -> Features {
+        Features { taps: Vec::new(), ..self }
+    }
+
     /// Copies the items' values into the inputs of the trained part.
     pub(super) fn gather(&self, items: &[usize], executor: &mut Executor) {
         for (i, (tap, &len)) in self.taps.iter().zip(&self.lens).enumerate() {
@@ -134,7 +169,7 @@ impl Features {
     }
 
     /// The targets of a batch of these items.
-    pub(super) fn targets(&self, items: &[usize]) -> Vec<Target> {
+    pub(crate) fn targets(&self, items: &[usize]) -> Vec<Target> {
         let of = |(image, &item): (usize, &usize)| {
             self.targets[item].iter().map(move |target| Target { image: image as u32, ..*target })
         };

@@ -2,10 +2,11 @@
 
 use std::sync::Arc;
 
-use onsa_compute::cuda::{self, CudaGraph, DeviceBuffer};
+use onsa_compute::cuda::{self, DeviceBuffer};
 use onsa_compute::{Executor, Mode, Params, Plan, Trainable};
 
 use super::Place;
+use super::passes::Passes;
 
 use crate::evaluate::{EvaluateError, HeadMaps, Level};
 use crate::models::blocks::BOX_BINS;
@@ -32,47 +33,6 @@ struct Run {
     size: [usize; 3],
     levels: Vec<(usize, usize, usize)>,
     passes: Passes,
-}
-
-/// The passes of one size, on either device.
-enum Passes {
-    Cpu(Box<Executor>),
-    Gpu(Box<GpuPasses>),
-}
-
-/// A GPU's passes: recorded at the second, once the kernels are loaded.
-struct GpuPasses {
-    /// Before the executor whose buffers it names.
-    graph: Option<CudaGraph>,
-    executor: cuda::Executor,
-    prepared: bool,
-    done: usize,
-    /// What the last pass gave.
-    outputs: Vec<Vec<f32>>,
-}
-
-impl GpuPasses {
-    fn run(&mut self, params: &DeviceBuffer<f32>, images: &[f32]) -> Result<(), cuda::CudaError> {
-        let stream = self.executor.device().stream();
-        if !self.prepared {
-            self.executor.prepare(&stream, params)?;
-            self.prepared = true;
-        }
-        self.executor.write_input(0, images)?;
-        let executor = &mut self.executor;
-        if self.done == 1 {
-            self.graph = Some(CudaGraph::capture(&stream, || executor.forward(&stream))?);
-        }
-        match &mut self.graph {
-            Some(graph) => graph.replay()?,
-            None => executor.forward(&stream)?,
-        }
-        self.done += 1;
-        for (i, output) in self.outputs.iter_mut().enumerate() {
-            self.executor.read_output(i, output)?;
-        }
-        Ok(())
-    }
 }
 
 impl Inference {
@@ -116,22 +76,6 @@ impl Inference {
         }
     }
 
-    fn make(&self, model: &Model) -> Result<Passes, ModelError> {
-        let plan = Arc::new(Plan::new(&model.graph, self.mode, &Trainable::nothing(&model.graph)));
-        Ok(match &self.place {
-            Place::Cpu(pool) => {
-                let mut executor = Executor::new(plan, Arc::clone(pool));
-                executor.prepare(&self.params);
-                Passes::Cpu(Box::new(executor))
-            }
-            Place::Gpu(device, precision, _) => {
-                let outputs = plan.outputs.iter().map(|(_, view)| vec![0.0; view.len()]).collect();
-                let executor = cuda::Executor::new(device, plan, *precision)?;
-                Passes::Gpu(Box::new(GpuPasses { graph: None, executor, prepared: false, done: 0, outputs }))
-            }
-        })
-    }
-
     /// Runs a batch of a classifier (see [`Inference::run`]) and gives the logits, `[n, classes]`.
     ///
     /// # Errors
@@ -149,7 +93,11 @@ impl Inference {
             Some(at) => at,
             None => {
                 let model = self.model.resized(size)?;
-                let passes = self.make(&model)?;
+                let plan = Plan::new(&model.graph, self.mode, &Trainable::nothing(&model.graph));
+                let mut passes = Passes::new(&self.place, plan)?;
+                if let Passes::Cpu(executor) = &mut passes {
+                    executor.prepare(&self.params);
+                }
                 let levels = model.levels.iter().map(|l| (l.height, l.width, l.stride)).collect();
                 if self.runs.len() == KEPT {
                     self.runs.remove(0);

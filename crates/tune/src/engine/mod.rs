@@ -2,11 +2,13 @@
 
 mod features;
 mod inference;
+mod passes;
 mod place;
 mod training;
 
 use std::sync::Arc;
 
+pub(crate) use features::cut;
 pub use features::{Features, FeaturesError, HeadNetwork};
 pub use inference::{Inference, Maps};
 pub use place::{Place, PlaceError, Wanted};

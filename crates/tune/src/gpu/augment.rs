@@ -8,6 +8,7 @@ use super::{AUGMENT, Machine, Memory, Value};
 use crate::data::augment::SampleParams;
 use crate::data::augment::hsv::{HUES, HsvGains};
 use crate::data::augment::sample::{Layout, SamplePlan};
+use crate::models::Normalise;
 
 /// Pixels that a thread draws.
 const PIXELS_A_THREAD: usize = 8;
@@ -146,21 +147,47 @@ impl ColourRow {
     }
 }
 
+/// What every drawn pixel goes through, whatever it was drawn from.
+pub(crate) struct Pixelwise {
+    /// Of the conversion of colours.
+    pub(crate) reciprocals: Memory,
+    /// Of the network's input: what is subtracted from red, green and blue, and what they are multiplied by.
+    pub(crate) normal: Memory,
+}
+
+impl Pixelwise {
+    fn new(machine: &Arc<dyn Machine>, normalise: Normalise) -> Result<Pixelwise, CudaError> {
+        let tables = HsvGains { hue: 0.0, saturation: 0.0, value: 0.0 }.tables();
+        let reciprocals = [tables.saturation_of, tables.hue_of].concat();
+        let normal = [normalise.mean, normalise.std.map(|std| 1.0 / std)].concat();
+        Ok(Pixelwise {
+            reciprocals: Memory::of(machine, &reciprocals)?,
+            normal: Memory::of(machine, &normal)?,
+        })
+    }
+}
+
 /// Draws batches of samples.
 pub struct DeviceAugment {
     machine: Arc<dyn Machine>,
-    reciprocals: Memory,
+    pixelwise: Pixelwise,
 }
 
 impl DeviceAugment {
-    /// A drawer.
+    /// A drawer for networks that take values so.
     ///
     /// # Errors
     /// The device fails.
-    pub fn new(machine: &Arc<dyn Machine>) -> Result<DeviceAugment, CudaError> {
-        let tables = HsvGains { hue: 0.0, saturation: 0.0, value: 0.0 }.tables();
-        let reciprocals = [tables.saturation_of, tables.hue_of].concat();
-        Ok(DeviceAugment { machine: Arc::clone(machine), reciprocals: Memory::of(machine, &reciprocals)? })
+    pub fn new(machine: &Arc<dyn Machine>, normalise: Normalise) -> Result<DeviceAugment, CudaError> {
+        Ok(DeviceAugment {
+            machine: Arc::clone(machine),
+            pixelwise: Pixelwise::new(machine, normalise)?,
+        })
+    }
+
+    /// For what draws otherwise.
+    pub(crate) fn pixelwise(&self) -> &Pixelwise {
+        &self.pixelwise
     }
 
     /// Draws `n` images of `height` x `width` pixels into the network's input: `samples` and `colours` are the addresses
@@ -177,7 +204,8 @@ impl DeviceAugment {
         let arguments = [
             Value::Long(samples),
             Value::Long(colours),
-            Value::Long(self.reciprocals.address()),
+            Value::Long(self.pixelwise.reciprocals.address()),
+            Value::Long(self.pixelwise.normal.address()),
             Value::Long(input.address),
             Value::Int(i32::from(input.half)),
             Value::Int(input.stride as i32),
@@ -196,6 +224,7 @@ impl DeviceAugment {
     pub fn enqueue_bytes(&self, bytes: u64, input: InputView, pixels: usize) -> Result<(), CudaError> {
         let arguments = [
             Value::Long(bytes),
+            Value::Long(self.pixelwise.normal.address()),
             Value::Long(input.address),
             Value::Int(i32::from(input.half)),
             Value::Int(input.stride as i32),

@@ -8,11 +8,13 @@ use std::time::Duration;
 use rayon::prelude::*;
 
 use super::augment::{ColourRow, SampleRow};
+use super::crops::{CropRow, CropTables, TapRow};
 use super::pixels::{BatchImages, PixelError, PixelStore};
 use crate::data::augment::SampleParams;
 use crate::data::augment::sample::SamplePlan;
 use crate::data::batch::{Buffers, PlannedBatch, Target};
 use crate::data::cache::ImageCache;
+use crate::data::classify::ClassifyAugment;
 use crate::data::loader::{LoaderConfig, LoaderError, Order, Position, draw, thread_pool};
 use crate::data::prefetch::Prefetch;
 
@@ -44,9 +46,22 @@ pub enum Pixels {
         /// Keeps the pixels on the GPU.
         images: BatchImages,
     },
-    /// Ready pixels, `[n, h, w, 3]`: batches that are made smaller or larger after they were drawn (`multi_scale`) come
-    /// from the processor.
+    /// The same for a classifier.
+    Crops {
+        /// How each image is drawn.
+        rows: Vec<CropRow>,
+        /// What each image's columns and rows are made of.
+        taps: Vec<TapRow>,
+        /// Each image's colours; nothing without jitter.
+        colours: Vec<ColourRow>,
+        /// Keeps the pixels on the GPU.
+        images: BatchImages,
+    },
+    /// Ready pixels, `[n, h, w, 3]`: batches that are made smaller or larger after they were drawn (`multi_scale`), and crops
+    /// that are much larger than the network's input, come from the processor.
     Bytes(Vec<u8>),
+    /// None: the items' kept features serve.
+    Kept,
 }
 
 /// Why there is no batch.
@@ -129,15 +144,20 @@ fn make(
     stop: &AtomicBool,
 ) -> Result<TableBatch, TableError> {
     let (config, items) = (&order.config, order.cache.items());
-    if order.size_of(at, planned) != *planned {
+    let drawn = || -> Result<TableBatch, TableError> {
         let batch = draw(order, at, planned, Buffers::default(), stop)?;
-        return Ok(TableBatch {
-            at,
-            size: [batch.n, batch.h, batch.w],
-            items: batch.items,
-            targets: batch.targets,
-            pixels: Pixels::Bytes(batch.images_u8),
-        });
+        let pixels = if config.blank { Pixels::Kept } else { Pixels::Bytes(batch.images_u8) };
+        let size = [batch.n, batch.h, batch.w];
+        Ok(TableBatch { at, size, items: batch.items, targets: batch.targets, pixels })
+    };
+    if config.blank || order.size_of(at, planned) != *planned {
+        return drawn();
+    }
+    if let Some(augment) = &config.classify {
+        return match crops(order, store, augment, at, planned)? {
+            Some(batch) => Ok(batch),
+            None => drawn(),
+        };
     }
     let augment = config.augment_at(at.epoch);
     let shape = (planned.width, planned.height);
@@ -177,4 +197,41 @@ fn make(
         targets,
         pixels: Pixels::Tables { samples, colours, images },
     })
+}
+
+/// A classifier's batch; none where a crop is too large for the GPU's tables.
+fn crops(
+    order: &Order,
+    store: &Arc<PixelStore>,
+    augment: &ClassifyAugment,
+    at: Position,
+    planned: &PlannedBatch,
+) -> Result<Option<TableBatch>, TableError> {
+    let (seed, side) = (order.config.seed, planned.width);
+    let images = store.bring(planned.items.clone())?;
+    let tables: Option<Vec<CropTables>> = planned
+        .items
+        .par_iter()
+        .map(|&item| {
+            let (width, height) = order.cache.size_of(item);
+            let size = (width as usize, height as usize);
+            let sample = augment.draw(seed, at.epoch, item, size, side);
+            CropTables::new(&sample, images.image(item), size, side)
+        })
+        .collect();
+    let Some(tables) = tables else { return Ok(None) };
+    let labels = |(image, &item): (usize, &usize)| {
+        order.cache.items()[item].labels.iter().map(move |&label| Target { image: image as u32, label })
+    };
+    let targets = planned.items.iter().enumerate().flat_map(labels).collect();
+    let rows = tables.iter().map(|table| table.row).collect();
+    let taps = tables.iter().flat_map(|table| table.taps.iter().copied()).collect();
+    let colours = tables.iter().filter_map(|table| table.colours).collect();
+    Ok(Some(TableBatch {
+        at,
+        size: [planned.items.len(), side, side],
+        items: planned.items.clone(),
+        targets,
+        pixels: Pixels::Crops { rows, taps, colours, images },
+    }))
 }

@@ -3,13 +3,17 @@
 use onsa_compute::cuda::{Precision, memory_needed};
 use onsa_compute::{Mode, Plan, Trainable};
 
-use crate::models::Model;
+use crate::engine::cut;
+use crate::models::{Model, Task};
 
 /// What is left free of the memory that there is: for the driver, other programs, validation's plans, one part in this
 /// many.
 const SPARE: usize = 8;
 /// Bytes of an image's part of the loss's and the loader's tables, for each cell of the head, generously.
 const BYTES_A_CELL: usize = 64;
+/// Bytes of a classifier's sample between its passes, for each pixel: twice red, green and blue; and its tables.
+const BYTES_A_CROP_PIXEL: usize = 6;
+const BYTES_A_CROP: usize = 64 << 10;
 /// Arenas of the parameters' layout: parameters, gradients, gathered, average, two of the optimiser, three of MuSGD.
 const ARENAS: usize = 9;
 
@@ -18,21 +22,33 @@ pub struct MemoryUse {
     model: Model,
     trainable: Trainable,
     precision: Precision,
+    /// Whether the trained part runs alone, on kept features.
+    kept: bool,
 }
 
 impl MemoryUse {
     /// The use of a model's training.
     pub fn new(model: &Model, trainable: &Trainable, precision: Precision) -> MemoryUse {
-        MemoryUse { model: model.clone(), trainable: trainable.clone(), precision }
+        MemoryUse { model: model.clone(), trainable: trainable.clone(), precision, kept: false }
+    }
+
+    /// The same where the trained part runs alone, on kept features.
+    pub fn on_features(self, kept: bool) -> MemoryUse {
+        MemoryUse { kept, ..self }
     }
 
     /// Bytes for a batch of `[images, height, width]`; none where the size fits no plan.
     pub fn of(&self, size: [usize; 3]) -> Option<usize> {
         let model = self.model.resized(size).ok()?;
         let cells: usize = model.levels.iter().map(|level| level.height * level.width).sum();
-        let plan = Plan::new(&model.graph, Mode::Training, &self.trainable);
-        let arenas = ARENAS * 4 * model.blank_params().values.len();
-        Some(memory_needed(&plan, self.precision) + size[0] * cells * BYTES_A_CELL + arenas)
+        let drawn = match model.task() {
+            Task::Classify if !self.kept => size[1] * size[2] * BYTES_A_CROP_PIXEL + BYTES_A_CROP,
+            _ => 0,
+        };
+        let graph = if self.kept { cut(&model.graph, &self.trainable).ok()?.head } else { model.graph };
+        let plan = Plan::new(&graph, Mode::Training, &self.trainable);
+        let arenas = ARENAS * 4 * self.model.blank_params().values.len();
+        Some(memory_needed(&plan, self.precision) + size[0] * (cells * BYTES_A_CELL + drawn) + arenas)
     }
 }
 

@@ -1,5 +1,5 @@
 //! What of training and validation is vision's, on the GPU: pixels and augmentation, the detection loss with its
-//! assignment, the optimiser with clipping and moving average, the search for boxes.
+//! assignment, the classification loss, the optimiser with clipping and moving average, the search for boxes.
 //!
 //! Each part is a file of kernels (`kernels/*.cu`) and a Rust file that owns its buffers and launches them. They see
 //! the network's buffers by their addresses alone. What they compute is what the processor's code computes, operation
@@ -8,8 +8,12 @@
 
 pub mod augment;
 pub mod candidates;
+pub mod crops;
+pub mod cross_entropy;
 #[cfg(test)]
 mod emulator;
+pub mod features;
+pub mod guesses;
 pub mod loader;
 pub mod loss;
 mod machine;
@@ -20,6 +24,7 @@ pub mod step;
 #[cfg(test)]
 mod tests;
 pub mod validate;
+mod val_batches;
 
 use onsa_compute::cuda::Source;
 
@@ -38,11 +43,13 @@ macro_rules! source {
 }
 
 /// Every source of this crate.
-pub static SOURCES: [Source; 3] = [
-    source!("training_augment", "augment.cu"),
-    source!("training_loss", "loss.cu", "candidates.cu"),
+pub static SOURCES: [Source; 4] = [
+    source!("training_augment", "pixels.cuh", "augment.cu"),
+    source!("training_loss", "loss.cu", "candidates.cu", "cross_entropy.cu"),
     source!("training_optimiser", "optimiser.cu"),
+    source!("training_crops", "pixels.cuh", "crops.cu"),
 ];
 static AUGMENT: &Source = &SOURCES[0];
 static LOSS: &Source = &SOURCES[1];
 static OPTIMISER: &Source = &SOURCES[2];
+static CROPS: &Source = &SOURCES[3];

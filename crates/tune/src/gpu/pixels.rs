@@ -13,7 +13,6 @@ use rayon::prelude::*;
 
 use super::augment::DeviceImage;
 use crate::data::cache::{ImageCache, ImageError};
-use crate::data::resize::load_size;
 
 /// Batches whose images may be in the GPU's memory at a time, where not all fit.
 const SLOTS: usize = 6;
@@ -99,14 +98,11 @@ impl PixelStore {
     /// # Errors
     /// The GPU's memory does not suffice after all.
     pub fn new(device: &Device, cache: Arc<ImageCache>, budget: usize) -> Result<Arc<PixelStore>, CudaError> {
-        let sizes: Vec<(u32, usize)> = cache
-            .items()
-            .iter()
-            .map(|item| {
-                let (width, height) = load_size(item.width, item.height, cache.imgsz());
-                (width, width as usize * height as usize * 3)
-            })
-            .collect();
+        let size = |item| {
+            let (width, height) = cache.size_of(item);
+            (width, width as usize * height as usize * 3)
+        };
+        let sizes: Vec<(u32, usize)> = (0..cache.items().len()).map(size).collect();
         let mut end = 0usize;
         let offsets: Vec<usize> = sizes
             .iter()

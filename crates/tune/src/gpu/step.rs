@@ -2,6 +2,7 @@
 //! once and replayed with one call. The host hands over tables and reads losses a few steps later.
 
 mod block;
+mod task;
 mod views;
 
 use std::collections::{HashMap, VecDeque};
@@ -12,17 +13,21 @@ use onsa_compute::cuda::{
 };
 use onsa_compute::{Mode, Plan, Trainable};
 
-use super::augment::{DeviceAugment, InputView};
+use super::augment::DeviceAugment;
 use super::loader::{Pixels, TableBatch};
-use super::loss::{DeviceLoss, HeadLevel, ItemsRow, LossPlaces, TargetTable};
+use super::loss::{ItemsRow, LossPlaces, TargetTable};
 use super::optimiser::{CountersRow, DeviceOptimiser, OutcomeRow, StepArenas};
 use super::{Gpu, Machine, Memory};
 use crate::data::loader::Position;
-use crate::models::{Model, ModelError};
+use crate::engine::{FeaturesError, cut};
+use crate::models::{Model, ModelError, Task};
 use crate::train::loss::{LossConfig, LossError, LossItems};
 use crate::train::optimiser::{Kind, ParamSlot};
 use crate::train::schedule::Rates;
 use block::Layout;
+use task::{Drawer, TaskLoss};
+
+pub use task::Material;
 
 /// Steps that the host may be ahead of the GPU.
 const AHEAD: usize = 3;
@@ -79,6 +84,9 @@ pub enum SubmitError {
     /// The batch's size fits no plan.
     #[error(transparent)]
     Model(#[from] ModelError),
+    /// The trained part cannot be run alone.
+    #[error(transparent)]
+    Features(#[from] FeaturesError),
 }
 
 /// Trains one model on one GPU.
@@ -89,6 +97,7 @@ pub struct GpuTrainer {
     arenas: Arenas,
     optimiser: DeviceOptimiser,
     augment: DeviceAugment,
+    material: Material,
     model: Model,
     trainable: Trainable,
     precision: Precision,
@@ -102,11 +111,11 @@ pub struct GpuTrainer {
 /// The step of one size of batch.
 struct SizedRun {
     executor: Executor,
-    input: InputView,
+    drawer: Drawer,
     /// Tables of the current batch.
     tables: DeviceBuffer<u8>,
     layout: Layout,
-    loss: DeviceLoss,
+    loss: TaskLoss,
     places: LossPlaces,
     /// Ready pixels, where batches bring them.
     bytes: Option<DeviceBuffer<u8>>,
@@ -167,7 +176,7 @@ impl GpuTrainer {
         gpu: &Arc<Gpu>,
         (model, trainable): (&Model, Trainable),
         params: &[f32],
-        loss: LossConfig,
+        (loss, material): (LossConfig, Material),
         choice: OptimiserChoice<'_>,
         precision: Precision,
     ) -> Result<GpuTrainer, CudaError> {
@@ -182,7 +191,8 @@ impl GpuTrainer {
         let OptimiserChoice { kind, momentum, max_norm, slots } = choice;
         Ok(GpuTrainer {
             optimiser: DeviceOptimiser::new(&machine, kind, momentum, max_norm, len, slots)?,
-            augment: DeviceAugment::new(&machine)?,
+            augment: DeviceAugment::new(&machine, model.architecture.normalise())?,
+            material,
             outcome: DeviceBuffer::zeros(device, OUTCOME)?,
             slots: (0..AHEAD).map(|_| None).collect(),
             gpu: Arc::clone(gpu),
@@ -205,7 +215,20 @@ impl GpuTrainer {
     /// See [`SubmitError`].
     pub fn submit(&mut self, batch: TableBatch, rates: &Rates, stepping: bool) -> Result<(), SubmitError> {
         let [n, height, width] = batch.size;
-        let table = TargetTable::new(&batch.targets, n, (height, width), self.loss.nc)?;
+        let kept;
+        let targets = match &self.material {
+            Material::Features(features) => {
+                kept = features.targets(&batch.items);
+                &kept
+            }
+            _ => &batch.targets,
+        };
+        let table = TargetTable::new(targets, n, (height, width), self.loss.nc)?;
+        if self.model.task() == Task::Classify
+            && let Some(image) = table.starts.windows(2).position(|image| image[0] == image[1])
+        {
+            return Err(LossError::Unlabelled { image }.into());
+        }
         if self.flights.len() == AHEAD {
             self.land()?;
         }
@@ -236,19 +259,17 @@ impl GpuTrainer {
             },
         };
         let stream = device.stream();
-        let (samples, colours): (&[_], &[_]) = match &batch.pixels {
-            Pixels::Tables { samples, colours, .. } => (samples, colours),
-            Pixels::Bytes(bytes) => {
-                let staging = fitting(&mut host.bytes, bytes.len(), |len| PinnedBuffer::zeros(device, len))?;
-                staging.as_mut_slice()[..bytes.len()].copy_from_slice(bytes);
-                let room = n * height * width * 3;
-                let on_device = fitting(&mut run.bytes, room, |len| DeviceBuffer::zeros(device, len))?;
-                on_device.upload_async(0, staging, bytes.len(), &stream)?;
-                (&[], &[])
-            }
-        };
+        if let Pixels::Bytes(bytes) = &batch.pixels {
+            let staging = fitting(&mut host.bytes, bytes.len(), |len| PinnedBuffer::zeros(device, len))?;
+            staging.as_mut_slice()[..bytes.len()].copy_from_slice(bytes);
+            let room = n * height * width * 3;
+            let on_device = fitting(&mut run.bytes, room, |len| DeviceBuffer::zeros(device, len))?;
+            on_device.upload_async(0, staging, bytes.len(), &stream)?;
+        }
+        let items: Vec<i32> = batch.items.iter().map(|&item| item as i32).collect();
+        let drawing = task::tables(&batch.pixels, &items);
         let rates = self.optimiser.row(rates);
-        let used = run.layout.fill(host.tables.as_mut_slice(), samples, colours, &rates, &table);
+        let used = run.layout.fill(host.tables.as_mut_slice(), drawing, &rates, &table);
         run.tables.upload_async(0, &host.tables, used, &stream)?;
         let arenas = StepArenas {
             params: self.arenas.params.address(),
@@ -258,20 +279,16 @@ impl GpuTrainer {
             rates: run.tables.address() + run.layout.rates() as u64,
             outcome: self.outcome.address() + ITEMS as u64,
         };
-        let SizedRun { executor, input, tables, layout, loss, places, bytes, recordings } = run;
+        let SizedRun { executor, drawer, tables, layout, loss, places, bytes, recordings } = run;
         let (augment, optimiser, size) = (&self.augment, &self.optimiser, batch.size);
-        let rows = [layout.samples(), layout.colours()].map(|start| tables.address() + start as u64);
         let Arenas { params, grads, .. } = &self.arenas;
         let ready =
             matches!(batch.pixels, Pixels::Bytes(_)).then(|| bytes.as_ref().map_or(0, DeviceBuffer::address));
         let mut enqueue = || -> Result<(), CudaError> {
-            match ready {
-                Some(bytes) => augment.enqueue_bytes(bytes, *input, n * height * width)?,
-                None => augment.enqueue(rows, *input, size)?,
-            }
+            drawer.enqueue(augment, (tables.address(), layout), ready, size)?;
             executor.prepare(&stream, params)?;
             executor.forward(&stream)?;
-            loss.enqueue(true)?;
+            loss.enqueue()?;
             executor.backward(&stream, grads)?;
             executor.update_running(&stream, params, places.bad())?;
             optimiser.enqueue_gather(&arenas, places.bad())?;
@@ -303,24 +320,27 @@ impl GpuTrainer {
             Some(run) => run.executor,
             None => {
                 let model = self.model.resized(size)?;
-                let plan = Plan::new(&model.graph, Mode::Training, &self.trainable);
+                let graph = match &self.material {
+                    Material::Features(_) => cut(&model.graph, &self.trainable)?.head,
+                    _ => model.graph,
+                };
+                let plan = Plan::new(&graph, Mode::Training, &self.trainable);
                 Executor::new(self.gpu.device(), Arc::new(plan), self.precision)?
             }
         };
-        let input = InputView::of(&executor.input(0));
-        let levels: Vec<HeadLevel> = (0..self.loss.strides.len())
-            .map(|level| HeadLevel::of(&executor.output(level), Some(&executor.output_grad(level))))
-            .collect();
-        let layout = Layout::new(size[0], targets.next_power_of_two().max(TARGETS * size[0]));
+        let drawer = Drawer::new(&self.machine, &self.material, &executor, size)?;
+        let capacity = targets.next_power_of_two().max(TARGETS * size[0]);
+        let layout = Layout::new(size[0], self.material.tables(size[2]), capacity);
         let tables = DeviceBuffer::zeros(self.gpu.device(), layout.bytes())?;
         let places = LossPlaces {
             targets: tables.address() + layout.targets() as u64,
             starts: tables.address() + layout.starts() as u64,
             items: self.outcome.address(),
         };
-        let loss = DeviceLoss::new(&self.machine, &self.loss, size[0], &levels, places, layout.capacity())?;
+        let room = (places, layout.capacity());
+        let loss = TaskLoss::new(&self.machine, self.model.task(), &self.loss, &executor, size[0], room)?;
         let recordings = [const { Recording::New }; 4];
-        let run = SizedRun { executor, input, tables, layout, loss, places, bytes: None, recordings };
+        let run = SizedRun { executor, drawer, tables, layout, loss, places, bytes: None, recordings };
         self.runs.insert(size, run);
         Ok(())
     }
@@ -350,6 +370,16 @@ impl GpuTrainer {
         while !self.flights.is_empty() {
             self.land()?;
         }
+        Ok(())
+    }
+
+    /// Waits for all steps, and gives the memory of the networks back.
+    ///
+    /// # Errors
+    /// A kernel failed.
+    pub fn release(&mut self) -> Result<(), CudaError> {
+        self.drain()?;
+        self.runs.clear();
         Ok(())
     }
 

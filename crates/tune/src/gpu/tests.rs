@@ -3,6 +3,8 @@
 
 mod augmentation;
 mod boxes;
+mod crops;
+mod guesses;
 mod losses;
 mod timing;
 mod updates;
@@ -56,6 +58,16 @@ fn samples_have_the_processors_pixels() {
 }
 
 #[test]
+fn crops_have_the_processors_pixels() {
+    check(|machine| crops::compare(machine, &[(24, 20), (32, 3)]));
+}
+
+#[test]
+fn guesses_are_judged_as_by_the_processor() {
+    check(guesses::compare);
+}
+
+#[test]
 fn losses_and_gradients_are_the_processors() {
     check(|machine| losses::compare(machine, &losses::SMALL));
 }
@@ -78,6 +90,8 @@ fn on_the_gpu() {
     let machine: Arc<dyn Machine> = Gpu::new(&device);
     println!("{:?}", device.info());
     let mut rows = augmentation::compare(&machine, &[(64, 6), (96, 3), (640, 5)]);
+    rows.extend(crops::compare(&machine, &[(24, 20), (224, 64), (256, 5)]));
+    rows.extend(guesses::compare(&machine));
     rows.extend(losses::compare(&machine, &losses::SMALL));
     rows.extend(losses::compare(&machine, &losses::LARGE));
     rows.extend(updates::compare(&machine, &updates::SMALL));

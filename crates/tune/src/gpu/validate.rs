@@ -10,11 +10,12 @@ use rayon::prelude::*;
 
 use super::augment::{DeviceAugment, InputView};
 use super::candidates::{DeviceCandidates, Found};
-use super::loss::{DeviceLoss, HeadLevel, ItemsRow, LossPlaces, TargetRow, TargetTable};
+use super::loss::{DeviceLoss, HeadLevel, ItemsRow, LossPlaces, TargetRow};
+use super::val_batches::{Batch, ValBatches};
 use super::{Gpu, Machine, Memory};
 use crate::boxes::Detection;
 use crate::data::cache::ImageCache;
-use crate::data::val_loader::{Placed, ValConfig, ValLoader};
+use crate::data::val_loader::Placed;
 use crate::evaluate::validate::{ImageResult, ValidateError, ValidateOptions, Validation, truths};
 use crate::evaluate::{Evaluator, HeadMaps, Level, nms};
 use crate::models::Model;
@@ -23,8 +24,6 @@ use crate::train::loss::LossConfig;
 
 /// Shapes whose plans are kept.
 const KEPT: usize = 4;
-/// The part of the GPU's free memory that validation's images may take: one in this many.
-const PIXEL_SHARE: usize = 4;
 
 /// Validates one model on one GPU, again and again.
 pub struct GpuValidator {
@@ -37,8 +36,7 @@ pub struct GpuValidator {
     params: DeviceBuffer<f32>,
     /// The last used last.
     runs: Vec<([usize; 3], SizedRun)>,
-    /// The batches, once they have been brought.
-    batches: Vec<Batch>,
+    batches: ValBatches,
 }
 
 /// What one size of batch needs.
@@ -51,14 +49,6 @@ struct SizedRun {
     starts: Memory,
     items: Memory,
     capacity: usize,
-}
-
-/// A batch on the GPU.
-struct Batch {
-    size: [usize; 3],
-    bytes: DeviceBuffer<u8>,
-    targets: TargetTable,
-    placed: Vec<Placed>,
 }
 
 impl GpuValidator {
@@ -74,7 +64,7 @@ impl GpuValidator {
     ) -> Result<GpuValidator, CudaError> {
         let machine: Arc<dyn Machine> = Arc::clone(gpu) as Arc<dyn Machine>;
         Ok(GpuValidator {
-            augment: DeviceAugment::new(&machine)?,
+            augment: DeviceAugment::new(&machine, model.architecture.normalise())?,
             params: DeviceBuffer::zeros(gpu.device(), model.blank_params().values.len())?,
             gpu: Arc::clone(gpu),
             machine,
@@ -82,7 +72,7 @@ impl GpuValidator {
             precision,
             loss,
             runs: Vec::new(),
-            batches: Vec::new(),
+            batches: ValBatches::default(),
         })
     }
 
@@ -104,7 +94,7 @@ impl GpuValidator {
         let mut images = Vec::new();
         let mut losses = [0.0; 3];
         let all = cache.items().len();
-        let mut feed = self.feed(cache, &options.loader)?;
+        let mut feed = self.batches.feed(&self.gpu, cache, &options.loader)?;
         let count = feed.count;
         let mut prepared = HashMap::new();
         let mut waiting: Option<(Vec<Placed>, Vec<Vec<Detection>>)> = None;
@@ -147,25 +137,9 @@ impl GpuValidator {
             waiting = Some((batch.placed.clone(), found));
             feed.keep(batch);
         }
-        self.batches = feed.end();
+        self.batches.keep(feed);
         images.sort_by_key(|image| image.item);
         Ok(Validation { metrics: evaluator.finish(), losses, images })
-    }
-
-    fn feed(&mut self, cache: &Arc<ImageCache>, config: &ValConfig) -> Result<Feed, ValidateError> {
-        if !self.batches.is_empty() {
-            let batches = std::mem::take(&mut self.batches);
-            return Ok(Feed {
-                count: batches.len(),
-                source: Source::Kept(batches.into_iter()),
-                kept: Some(Vec::new()),
-            });
-        }
-        let loader = ValLoader::new(Arc::clone(cache), ValConfig { floats: false, ..config.clone() })?;
-        let (free, _) = self.gpu.device().memory()?;
-        // Rectangular batches are hardly larger than the images in them; square ones not by more than twice.
-        let fits = 2 * cache.bytes_needed() as usize <= free / PIXEL_SHARE;
-        Ok(Feed { count: loader.batches(), source: Source::Loader(loader), kept: fits.then(Vec::new) })
     }
 
     /// The run of a size, made where there is none with enough room for targets.
@@ -282,47 +256,4 @@ fn read_maps(executor: &mut Executor, levels: usize) -> Result<Vec<Vec<f32>>, Cu
             Ok(values)
         })
         .collect()
-}
-
-/// Batches, from the loader the first time, and afterwards from the GPU's memory where they fit.
-struct Feed {
-    count: usize,
-    source: Source,
-    kept: Option<Vec<Batch>>,
-}
-
-enum Source {
-    Loader(ValLoader),
-    Kept(std::vec::IntoIter<Batch>),
-}
-
-impl Feed {
-    fn next(&mut self, gpu: &Gpu, nc: usize) -> Result<Option<Batch>, ValidateError> {
-        let loader = match &mut self.source {
-            Source::Kept(batches) => return Ok(batches.next()),
-            Source::Loader(loader) => loader,
-        };
-        let Some(next) = loader.next() else { return Ok(None) };
-        let val = next?;
-        let (n, height, width) = (val.batch.n, val.batch.h, val.batch.w);
-        let bytes = DeviceBuffer::from_slice(gpu.device(), &val.batch.images_u8)?;
-        let targets = TargetTable::new(&val.batch.targets, n, (height, width), nc)?;
-        loader.recycle(val.batch);
-        Ok(Some(Batch { size: [n, height, width], bytes, targets, placed: val.placed }))
-    }
-
-    fn keep(&mut self, batch: Batch) {
-        if let Some(kept) = &mut self.kept {
-            kept.push(batch);
-        }
-    }
-
-    /// What may be used again: all batches or none.
-    fn end(self) -> Vec<Batch> {
-        let mut kept = self.kept.unwrap_or_default();
-        if let Source::Kept(rest) = self.source {
-            kept.extend(rest);
-        }
-        if kept.len() == self.count { kept } else { Vec::new() }
-    }
 }

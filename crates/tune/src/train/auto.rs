@@ -99,9 +99,9 @@ pub fn look(
         let cache = start::image_cache(some, recipe.imgsz, CachePolicy::None, dataset.pixels);
         let cache = Arc::new(cache.with_sizing(Sizing::Short));
         let head: onsa_compute::Trainable = Trainable::new(&opened.model, &Freeze::AllButLogits)?.into();
-        let pool = engine::threads(recipe.threads)?;
+        let place = engine::threads(recipe.threads)?.into();
         let (model, params) = (&opened.model, &opened.params);
-        let features = start::features(recipe, model, params, &head, &cache, &pool, observer)?;
+        let features = start::features(recipe, model, params, &head, &cache, &place, observer)?;
         let vectors: Vec<&[f32]> = features.vectors().collect();
         Some(resemblance(&vectors, &features.classes()))
     } else {

@@ -200,18 +200,14 @@ pub fn resume(
 /// Where the recipe wants to compute.
 fn place(recipe: &Recipe, pixels: Pixels) -> Result<Place, TrainError> {
     let mut wanted = Wanted::parse(recipe.device.as_deref())?;
-    // What the GPU's training does not have yet.
-    let on_the_processor = match recipe.strategy {
-        _ if recipe.task.of_model() == Task::Classify => Some("classification"),
-        Strategy::Head => Some("strategy=head"),
-        Strategy::Gradual => Some("strategy=gradual"),
-        _ if pixels.is_deep() => Some("training on images of 16 bits or of other channels than three"),
-        _ => None,
-    };
-    match (on_the_processor, wanted) {
-        (Some(what), Wanted::Gpu(_)) => return Err(TrainError::NotOnGpu { what }),
-        (Some(_), _) => wanted = Wanted::Cpu,
-        (None, _) => {}
+    if pixels.is_deep() {
+        // What the GPU's training does not have yet.
+        if let Wanted::Gpu(_) = wanted {
+            return Err(TrainError::NotOnGpu {
+                what: "training on images of 16 bits or of other channels than three",
+            });
+        }
+        wanted = Wanted::Cpu;
     }
     Ok(Place::open(wanted, recipe.amp, engine::threads(recipe.threads)?)?)
 }
@@ -297,29 +293,36 @@ impl<'a> Run<'a> {
         let mut step = TrainStep::new(&model, trainable.clone(), loss.clone(), Arc::clone(&pool));
         let network = Inference::new(&model, params.clone(), Arc::clone(&pool));
         let (train_cache, val_cache) = prepared.caches(recipe)?;
-        let gpu = match place {
-            Place::Cpu(_) => None,
-            Place::Gpu(device, precision, _) => {
-                observer.message(&format!("computing on {}", place.describe()));
-                let network = (&model, trainable.clone(), params.values.as_slice());
-                let images = on_gpu::Images::new(&train_cache, recipe);
-                let side =
-                    on_gpu::GpuSide::new((device, *precision), network, loss.clone(), &optimiser, images)?;
-                side.describe(observer);
-                Some(side)
-            }
-        };
-        let mut val_features = None;
+        if let Place::Gpu(..) = place {
+            observer.message(&format!("computing on {}", place.describe()));
+        }
+        let (mut features, mut val_features) = (None, None);
         if recipe.strategy == Strategy::Head {
             let mut keep = |cache: &Arc<ImageCache>| {
-                start::features(recipe, &model, &params, &trainable, cache, &pool, observer)
+                start::features(recipe, &model, &params, &trainable, cache, place, observer)
             };
-            step.keep_features(keep(&train_cache)?);
+            features = Some(keep(&train_cache)?);
             if model.task() == Task::Classify {
                 let head = HeadNetwork::new(&model, trainable.clone(), Arc::clone(&pool));
                 val_features = Some((keep(&val_cache)?, head));
             }
         }
+        let gpu = match place {
+            Place::Cpu(_) => {
+                if let Some(features) = features {
+                    step.keep_features(features);
+                }
+                None
+            }
+            Place::Gpu(device, precision, _) => {
+                let network = (&model, trainable.clone(), params.values.as_slice());
+                let data = (recipe, on_gpu::Images::new(&train_cache, recipe), features);
+                let side =
+                    on_gpu::GpuSide::new((device, *precision), network, loss.clone(), &optimiser, data)?;
+                side.describe(observer);
+                Some(side)
+            }
+        };
         Ok(Run {
             recipe,
             run_dir,
@@ -454,8 +457,12 @@ impl<'a> Run<'a> {
         self.gathered.fill(0.0);
         self.grads.fill(0.0);
         self.step = TrainStep::new(model, trainable.clone().into(), self.loss.clone(), self.network.pool());
+        if let Some(gpu) = &mut self.gpu {
+            let network = (model, trainable.clone().into(), self.params.values.as_slice());
+            gpu.retrain(network, self.loss.clone(), &self.optimiser)?;
+        }
         self.prepared.trainable = trainable;
-        Ok(())
+        self.push()
     }
 
     fn loader_config(&self) -> LoaderConfig {
@@ -731,13 +738,12 @@ impl<'a> Run<'a> {
             observer.validating(done, all);
             !stop.load(Ordering::Relaxed)
         };
+        let options = ValidateOptions { loader, postprocess: Postprocess::validation(), keep };
+        if let Some(gpu) = &mut self.gpu {
+            return Ok(gpu.validate(&params.values, &self.val_cache, names, &options, progress)?);
+        }
         Ok(match self.step.task() {
             Task::Detect => {
-                let options = ValidateOptions { loader, postprocess: Postprocess::validation(), keep };
-                if let Some(gpu) = &mut self.gpu {
-                    let found = gpu.validate(&params.values, &self.val_cache, names, &options, progress)?;
-                    return Ok(Validated::Detect(found));
-                }
                 self.network.set_params(params);
                 let loss = Some(&mut self.val_loss);
                 let found = validate(&mut self.network, &self.val_cache, names, &options, loss, progress)?;
@@ -745,6 +751,7 @@ impl<'a> Run<'a> {
             }
             Task::Classify => {
                 self.network.set_params(params);
+                let loader = options.loader;
                 let found = validate_classifier(&mut self.network, &self.val_cache, names, loader, progress)?;
                 Validated::Classify(found)
             }

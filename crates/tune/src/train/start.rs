@@ -26,7 +26,7 @@ use crate::data::index;
 use crate::data::loader::LoaderError;
 use crate::data::raster::Rgb8;
 use crate::data::val_loader::{ValConfig, ValLoader};
-use crate::engine::{self, Features, Inference, StepError};
+use crate::engine::{self, Features, Inference, Place, StepError};
 use crate::models::norm::{NormStatistics, calibrate};
 use crate::models::open::{self, Opened, Source};
 use crate::models::{Freeze, Model, Task, Trainable};
@@ -328,7 +328,7 @@ pub fn features(
     params: &onsa_compute::Params,
     trainable: &onsa_compute::Trainable,
     cache: &Arc<ImageCache>,
-    pool: &Arc<rayon::ThreadPool>,
+    place: &Place,
     observer: &mut dyn Observer,
 ) -> Result<Features, TrainError> {
     let begun = Instant::now();
@@ -346,7 +346,7 @@ pub fn features(
     };
     let loader = ValLoader::new(Arc::clone(cache), config)?;
     let budget = CachePolicy::Auto.budget();
-    let features = Features::compute(model, params, trainable, (loader, images), budget, pool, |done| {
+    let features = Features::compute(model, params, trainable, (loader, images), budget, place, |done| {
         observer.validating(done, images);
     })
     .map_err(StepError::Features)?;

@@ -3,7 +3,7 @@ use std::path::PathBuf;
 use std::process::ExitCode;
 use std::sync::atomic::Ordering;
 
-use onsa_tune::engine::{self, Inference};
+use onsa_tune::engine::Inference;
 use onsa_tune::models::open::Opened;
 use onsa_tune::predict::{Guessed, classify};
 use serde_json::{Value, json};
@@ -22,8 +22,8 @@ pub(super) fn run(
     opened: &Opened,
     imgsz: u32,
 ) -> Result<ExitCode, Failure> {
-    let pool = engine::threads(o.threads).map_err(|e| Failure::from_error(&e))?;
-    let mut network = Inference::new(&opened.model, opened.params.clone(), pool);
+    let place = super::super::place(o.device.as_deref(), o.half, o.threads)?;
+    let mut network = Inference::new(&opened.model, opened.params.clone(), place);
     let stop = signals::stop_flag()?;
     let mut documents = Vec::new();
     let mut counting = Counting::new("predicting");

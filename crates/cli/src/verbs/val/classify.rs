@@ -8,7 +8,7 @@ use onsa_tune::data::cache::{CachePolicy, Sizing};
 use onsa_tune::data::classify::{self, label_of};
 use onsa_tune::data::dataset::{Item, Split};
 use onsa_tune::data::val_loader::ValConfig;
-use onsa_tune::engine::{self, Inference};
+use onsa_tune::engine::Inference;
 use onsa_tune::evaluate::classify::{ClassifyMetrics, Interval, validate_classifier};
 use onsa_tune::evaluate::plots::{class_confusion_plot, write_plot};
 use onsa_tune::models::open::Opened;
@@ -38,8 +38,8 @@ pub(super) fn run(
     if items.is_empty() {
         return Err(Failure::failed(format!("{} has no {} images", o.data.display(), split.name())));
     }
-    let pool = engine::threads(o.threads).map_err(|e| Failure::from_error(&e))?;
-    let mut network = Inference::new(&opened.model, opened.params.clone(), pool);
+    let place = super::super::place(o.device.as_deref(), o.half, o.threads)?;
+    let mut network = Inference::new(&opened.model, opened.params.clone(), place);
     let cache =
         image_cache(items, imgsz, CachePolicy::None, loaded.dataset.pixels).with_sizing(Sizing::Short);
     let cores = std::thread::available_parallelism().map_or(1, usize::from);

@@ -125,9 +125,15 @@ impl Executor {
             ..p
         };
         let v = common_vector(&[&dy, &dx]);
-        let kernel =
-            self.kernels.get(&DEPTHWISE, &format!("depthwise_scatter_{}_{v}", self.precision.name()))?;
-        let items = pixels_of(info.input) * (info.input[3] / v);
+        let groups = info.input[3] / v;
+        let strips = v > 1 && p.kh == p.kw && matches!(p.kh, 3 | 5) && g.stride == (2, 2);
+        let (name, items) = if strips {
+            let [n, h, w, _] = info.input;
+            (format!("depthwise_data_grad_{}_{}", p.kh, p.pad_x & 1), n * h * w.div_ceil(STRIP) * groups)
+        } else {
+            ("depthwise_scatter".to_owned(), pixels_of(info.input) * groups)
+        };
+        let kernel = self.kernels.get(&DEPTHWISE, &format!("{name}_{}_{v}", self.precision.name()))?;
         let (from, to) = (dy.address, dx.address);
         let arguments = [(&from).into(), (&to).into(), (&weights).into(), (&p).into()];
         // SAFETY: as above.
@@ -144,9 +150,16 @@ impl Executor {
         out: u64,
     ) -> Result<(), CudaError> {
         let p = DepthwiseProblem { xs: x.pixel_stride as i64, ys: dy.pixel_stride as i64, ..problem(info) };
-        let v = common_vector(&[&x, &dy]);
-        let k = if p.kw <= 3 { 3 } else { 7 };
-        let name = format!("depthwise_weight_grad_{k}_{}_{v}", self.precision.name());
+        let (v, g) = (common_vector(&[&x, &dy]), &info.geometry);
+        let strips =
+            v > 1 && p.kh == p.kw && matches!(p.kh, 3 | 5) && matches!(g.stride, (1, 1) | (2, 2));
+        let (name, items) = if strips {
+            let [n, oh, ow, _] = info.output;
+            (format!("{}_{}", p.kh, p.stride_y), n * oh * ow.div_ceil(STRIP))
+        } else {
+            (if p.kw <= 3 { "3".into() } else { "7".into() }, pixels_of(info.output).div_ceil(4))
+        };
+        let name = format!("depthwise_weight_grad_{name}_{}_{v}", self.precision.name());
         let kernel = self.kernels.get(&DEPTHWISE, &name)?;
         let groups = info.input[3] / v;
         let rows = 256 / groups.min(8);
@@ -156,7 +169,7 @@ impl Executor {
         let processors = self.device.info().processors as usize;
         let wanted = (4 * processors).div_ceil(columns * p.kh as usize);
         let most = super::dense::split_floats(len, pixels) / len;
-        let blocks = pixels.div_ceil(rows * 4).min(wanted).min(most).max(1);
+        let blocks = items.div_ceil(rows).min(wanted).min(most).max(1);
         let partials = if blocks == 1 { out } else { self.scratch(stream).0 };
         let (from, grads) = (x.address, dy.address);
         let arguments = [(&from).into(), (&grads).into(), (&partials).into(), (&p).into()];

@@ -149,6 +149,67 @@ impl Executor {
         unsafe { self.elementwise(stream, "scale_channels", v, x.pixels() * (x.channels() / v), &arguments) }
     }
 
+    /// y (+)= x * factors; factors is `[n, 1, 1, c]`.
+    pub(super) fn gate(
+        &self,
+        stream: &Stream,
+        x: Tensor,
+        factors: Tensor,
+        y: Tensor,
+        add: bool,
+    ) -> Result<(), CudaError> {
+        let v = common_vector(&[&x, &factors, &y]);
+        let [xs, fs, ys] = [&x, &factors, &y].map(|t| t.pixel_stride as i64);
+        let [_, h, w, channels] = x.shape;
+        let (pixels, per_image, groups) = (x.pixels() as i32, (h * w) as i32, (channels / v) as i32);
+        let add = i32::from(add);
+        let arguments = [
+            (&x.address).into(),
+            (&xs).into(),
+            (&factors.address).into(),
+            (&fs).into(),
+            (&y.address).into(),
+            (&ys).into(),
+            (&pixels).into(),
+            (&per_image).into(),
+            (&groups).into(),
+            (&add).into(),
+        ];
+        // SAFETY: the kernel's arguments; the views lie in the arena and `v` fits them.
+        unsafe { self.elementwise(stream, "gate", v, x.pixels() * (channels / v), &arguments) }
+    }
+
+    /// d_factors (+)= the sums of x * dy over each image's pixels.
+    pub(super) fn gate_factors_grad(
+        &self,
+        stream: &Stream,
+        x: Tensor,
+        dy: Tensor,
+        d_factors: Tensor,
+        add: bool,
+    ) -> Result<(), CudaError> {
+        let v = common_vector(&[&x, &dy, &d_factors]);
+        let [xs, ds, fs] = [&x, &dy, &d_factors].map(|t| t.pixel_stride as i64);
+        let [n, h, w, channels] = x.shape;
+        let (per_image, groups, add) = ((h * w) as i32, (channels / v) as i32, i32::from(add));
+        let arguments = [
+            (&x.address).into(),
+            (&xs).into(),
+            (&dy.address).into(),
+            (&ds).into(),
+            (&d_factors.address).into(),
+            (&fs).into(),
+            (&per_image).into(),
+            (&groups).into(),
+            (&add).into(),
+        ];
+        let kernel =
+            self.kernels.get(&ELEMENTWISE, &format!("gate_factors_grad_{}_{v}", self.precision.name()))?;
+        let grid = [(channels / v).div_ceil(8) as u32, n as u32, 1];
+        // SAFETY: as above.
+        unsafe { kernel.launch(stream, grid, [256, 1, 1], 0, &arguments) }
+    }
+
     /// Of each of `heads` groups of x's channels those from `start` on to y; with `back` added from y to x.
     pub(super) fn gather_heads(
         &self,

@@ -454,7 +454,7 @@ impl Executor {
             Step::GlobalAvgPool { x, y } => self.global_mean(stream, t(x), t(y)),
             Step::Copy { x, y, add } => self.sum(stream, t(x), None, t(y), *add),
             Step::Zero { y } => self.zero(stream, t(y)),
-            Step::Gate { .. } => Err(CudaError::Unsupported(format!("the operator {}", step.name()))),
+            Step::Gate { x, factors, y } => self.gate(stream, t(x), t(factors), t(y), false),
             _ => self.gradient_step(stream, step, grads),
         }
     }
@@ -537,7 +537,15 @@ impl Executor {
                 self.attention_grad(stream, *attention, t(x), t(dy), t(dx), *add)
             }
             Step::GlobalAvgPoolGrad { dy, dx, add } => self.global_mean_grad(stream, t(dy), t(dx), *add),
-            Step::GateGrad { .. } => Err(CudaError::Unsupported(format!("the operator {}", step.name()))),
+            Step::GateGrad { x, factors, dy, dx, d_factors } => {
+                if let Some((d_factors, add)) = d_factors {
+                    self.gate_factors_grad(stream, t(x), t(dy), t(d_factors), *add)?;
+                }
+                match dx {
+                    Some((dx, add)) => self.gate(stream, t(dy), t(factors), t(dx), *add),
+                    None => Ok(()),
+                }
+            }
             _ => unreachable!("a forward step"),
         }
     }

@@ -85,6 +85,61 @@ __device__ void scale_channels(const T *x, i64 xs, const float *scale, T *y, i64
     }
 }
 
+// y (+)= x * factors, one an image (`per_image` pixels) and channel.
+template <typename T, int V>
+__device__ void gate(const T *x, i64 xs, const T *factors, i64 fs, T *y, i64 ys, int pixels, int per_image, int groups, int add) {
+    LOOP(i, i64(pixels) * groups) {
+        i64 p = i / groups;
+        int c = int(i - p * groups) * V;
+        float v[V], d[V];
+        load<T, V>(x + p * xs + c, v);
+        load<T, V>(factors + p / per_image * fs + c, d);
+#pragma unroll
+        for (int j = 0; j < V; j++) v[j] *= d[j];
+        if (add) {
+            load<T, V>(y + p * ys + c, d);
+#pragma unroll
+            for (int j = 0; j < V; j++) v[j] += d[j];
+        }
+        store<T, V>(y + p * ys + c, v);
+    }
+}
+
+// d_factors (+)= the sums of x * dy over an image's pixels: a block has 8 groups of V channels of an image (blockIdx.y).
+template <typename T, int V>
+__device__ void gate_factors_grad(const T *x, i64 xs, const T *dy, i64 ds, T *to, i64 fs, int per_image, int groups, int add) {
+    __shared__ float table[256 * V];
+    const int lane = threadIdx.x % 8, row = threadIdx.x / 8, group = blockIdx.x * 8 + lane, c = group * V;
+    const i64 first = i64(blockIdx.y) * per_image;
+    float acc[V], v[V], d[V];
+#pragma unroll
+    for (int j = 0; j < V; j++) acc[j] = 0.f;
+    if (group < groups)
+        for (int i = row; i < per_image; i += 32) {
+            load<T, V>(x + (first + i) * xs + c, v);
+            load<T, V>(dy + (first + i) * ds + c, d);
+#pragma unroll
+            for (int j = 0; j < V; j++) acc[j] += v[j] * d[j];
+        }
+#pragma unroll
+    for (int j = 0; j < V; j++) table[threadIdx.x * V + j] = acc[j];
+    for (int half = 16; half > 0; half /= 2) {
+        __syncthreads();
+        if (row < half)
+#pragma unroll
+            for (int j = 0; j < V; j++) table[threadIdx.x * V + j] += table[(threadIdx.x + half * 8) * V + j];
+    }
+    if (row > 0 || group >= groups) return;
+#pragma unroll
+    for (int j = 0; j < V; j++) acc[j] = table[threadIdx.x * V + j];
+    if (add) {
+        load<T, V>(to + blockIdx.y * fs + c, v);
+#pragma unroll
+        for (int j = 0; j < V; j++) acc[j] += v[j];
+    }
+    store<T, V>(to + blockIdx.y * fs + c, acc);
+}
+
 // Of each group of `group` channels of x those from `start` on, `len` of them, to y; with `back` added from y to x.
 template <typename T, int V>
 __device__ void gather_heads(T *x, i64 xs, T *y, i64 ys, int pixels, int heads, int group, int start, int len, int back) {
@@ -251,6 +306,14 @@ template <typename T, int V> __device__ void global_mean_grad(const T *dy, T *dx
     extern "C" __global__ void scale_channels_##T##_##V(const T *x, i64 xs, const float *scale, T *y, i64 ys,          \
                                                         int pixels, int groups, int add) {                             \
         scale_channels<T, V>(x, xs, scale, y, ys, pixels, groups, add);                                                \
+    }                                                                                                                  \
+    extern "C" __global__ void gate_##T##_##V(const T *x, i64 xs, const T *factors, i64 fs, T *y, i64 ys, int pixels,  \
+                                              int per_image, int groups, int add) {                                    \
+        gate<T, V>(x, xs, factors, fs, y, ys, pixels, per_image, groups, add);                                         \
+    }                                                                                                                  \
+    extern "C" __global__ void __launch_bounds__(256) gate_factors_grad_##T##_##V(                                     \
+        const T *x, i64 xs, const T *dy, i64 ds, T *to, i64 fs, int per_image, int groups, int add) {                  \
+        gate_factors_grad<T, V>(x, xs, dy, ds, to, fs, per_image, groups, add);                                        \
     }                                                                                                                  \
     extern "C" __global__ void gather_heads_##T##_##V(T *x, i64 xs, T *y, i64 ys, int pixels, int heads, int group,    \
                                                       int start, int len, int back) {                                  \

@@ -30,6 +30,7 @@ use crate::boxes::Label;
 
 pub use augment::ClassifyAugment;
 pub use crop::{CropArea, centre_square};
+pub use pixel_ops::Op;
 pub use idx::{IdxStore, decode_idx};
 pub(crate) use pixel_ops::moving;
 

@@ -1,6 +1,7 @@
 #include "emulator.hpp"
 namespace {
 #include "../kernels/common.cuh"
+#include "../kernels/pixels.cuh"
 #include "../kernels/augment.cu"
 }
 const Entry augment_kernels[] = {KERNEL(augment), KERNEL(bytes_to_input), {nullptr, nullptr}};

@@ -74,7 +74,7 @@ void warp_barrier() {
 // 0: done. 1: no kernel of that name.
 extern "C" int emulate(const char* name, const unsigned* grid, const unsigned* block, void** arguments) {
     const Entry* found = nullptr;
-    for (const Entry* list : {augment_kernels, loss_kernels, optimiser_kernels})
+    for (const Entry* list : {augment_kernels, crops_kernels, loss_kernels, optimiser_kernels})
         for (const Entry* e = list; e->name; e++)
             if (!std::strcmp(e->name, name)) found = e;
     if (!found) return 1;

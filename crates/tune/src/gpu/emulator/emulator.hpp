@@ -59,4 +59,4 @@ template <class... A, void (*F)(A...)> struct Caller<F> {
     static void call(void** args) { spread(args, std::index_sequence_for<A...>{}); }
 };
 #define KERNEL(name) {#name, Caller<name>::call}
-extern const Entry augment_kernels[], loss_kernels[], optimiser_kernels[];
+extern const Entry augment_kernels[], crops_kernels[], loss_kernels[], optimiser_kernels[];

@@ -25,13 +25,6 @@ struct Sample {
     int flip_up_down, flip_left_right;
 };
 
-// A sample's colour tables, as the host's code for the processor makes them.
-struct Colours {
-    float saturation[256], value[256];
-    float fraction[180];
-    u32 order[180]; // for R, G and B, in bits 0-1, 2-3 and 4-5: which of v, p, q, t
-};
-
 #define FILL 114
 #define FRACTION 24
 #define WEIGHT 11
@@ -113,42 +106,9 @@ __device__ inline void look(const View& view, int x, int y, u32 out[3]) {
     for (int k = 0; k < 3; k++) out[k] = blend(a[k], b[k], c[k], d[k], wx, wy);
 }
 
-// OpenCV's 8-bit HSV and back, through the sample's tables. `reciprocals`: 255 / i, then 30 / i, in 2^-12.
-__device__ inline void jitter(const Colours& colours, const int* reciprocals, u32 p[3]) {
-    int r = p[0], g = p[1], b = p[2];
-    int v = max(r, max(g, b)), difference = v - min(r, min(g, b));
-    int s = (difference * reciprocals[v] + 2048) >> 12;
-    int toward = v == r ? g - b : (v == g ? b - r + 2 * difference : r - g + 4 * difference);
-    int h = (toward * reciprocals[256 + difference] + 2048) >> 12;
-    if (h < 0) h += 180;
-    float saturation = colours.saturation[s & 255], value = colours.value[v & 255], fraction = colours.fraction[h];
-    u32 order = colours.order[h];
-    float mix[4] = {value, value * (1.0f - saturation), value * (1.0f - saturation * fraction),
-                    value * (1.0f - saturation * (1.0f - fraction))};
-    for (int c = 0; c < 3; c++) {
-        u32 which = (order >> (2 * c)) & 3u;
-        float chosen = which == 0 ? mix[0] : (which == 1 ? mix[1] : (which == 2 ? mix[2] : mix[3]));
-        p[c] = (u32)(chosen * 255.0f);
-    }
-}
-
-// One pixel into the network's input: `stride` elements, of which the first three are R, G and B and the rest 0.
-__device__ __forceinline__ void put(void* out, u64 pixel, int stride, int half, const u32 p[3]) {
-    float value[3];
-    for (int c = 0; c < 3; c++) value[c] = (float)p[c] / 255.0f;
-    if (half && (stride == 4 || stride == 8)) {
-        u64 low = (u64)narrow(value[0]) | (u64)narrow(value[1]) << 16 | (u64)narrow(value[2]) << 32;
-        u64* at = (u64*)((u16*)out + pixel * stride);
-        at[0] = low;
-        if (stride == 8) at[1] = 0;
-        return;
-    }
-    for (int c = 0; c < stride; c++) store(out, pixel * stride + c, c < 3 ? value[c] : 0.0f, half);
-}
-
 // Grid: (any, images); a block draws a stretch of one image.
-extern "C" __global__ void augment(const Sample* samples, const Colours* colours, const int* reciprocals, void* out,
-                                   int half, int stride, int height, int width) {
+extern "C" __global__ void augment(const Sample* samples, const Colours* colours, const int* reciprocals,
+                                   const float* normal, void* out, int half, int stride, int height, int width) {
     __shared__ Sample sample;
     __shared__ Colours own;
     __shared__ int inverse[512];
@@ -173,14 +133,14 @@ extern "C" __global__ void augment(const Sample* samples, const Colours* colours
         if (sample.cutmix && x >= sample.cut[0] && y >= sample.cut[1] && x < sample.cut[2] && y < sample.cut[3])
             look(sample.view[2], x, y, p);
         if (sample.hsv) jitter(own, inverse, p);
-        put(out, (u64)image * pixels + at, stride, half, p);
+        put(out, (u64)image * pixels + at, stride, half, normal, p);
     }
 }
 
 // Ready pixels, `count` of them as RGB bytes, into the network's input: validation, and batches that the host drew.
-extern "C" __global__ void bytes_to_input(const u8* bytes, void* out, int half, int stride, u64 count) {
+extern "C" __global__ void bytes_to_input(const u8* bytes, const float* normal, void* out, int half, int stride, u64 count) {
     for (u64 at = (u64)blockIdx.x * blockDim.x + threadIdx.x; at < count; at += (u64)gridDim.x * blockDim.x) {
         u32 p[3] = {bytes[at * 3], bytes[at * 3 + 1], bytes[at * 3 + 2]};
-        put(out, at, stride, half, p);
+        put(out, at, stride, half, normal, p);
     }
 }

@@ -3,6 +3,7 @@
 use onsa_compute::cuda::{Precision, Tensor};
 
 use super::super::augment::InputView;
+use super::super::cross_entropy::LogitsView;
 use super::super::loss::HeadLevel;
 
 impl HeadLevel {
@@ -27,5 +28,13 @@ impl InputView {
     pub fn of(tensor: &Tensor) -> InputView {
         let half = tensor.precision == Precision::Bf16;
         InputView { address: tensor.address, stride: tensor.pixel_stride, half }
+    }
+}
+
+impl LogitsView {
+    /// The view of a classifier's output, or of its gradient.
+    pub fn of(tensor: &Tensor) -> LogitsView {
+        let half = tensor.precision == Precision::Bf16;
+        LogitsView { address: tensor.address, pitch: tensor.pixel_stride, half }
     }
 }

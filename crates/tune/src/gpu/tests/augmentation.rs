@@ -8,6 +8,7 @@ use super::Row;
 use crate::data::augment::{AugmentConfig, SampleParams};
 use crate::data::cache::{CachePolicy, ImageCache};
 use crate::data::test_items::{drawing_decoder, drawn_items};
+use crate::models::Normalise;
 
 /// The recipes: default, all at once, none.
 fn recipes() -> [(&'static str, AugmentConfig); 3] {
@@ -26,7 +27,7 @@ fn recipes() -> [(&'static str, AugmentConfig); 3] {
 
 /// Each size's images are drawn in every recipe into float32 and bfloat16 inputs.
 pub(super) fn compare(machine: &Arc<dyn Machine>, sizes: &[(usize, usize)]) -> Vec<Row> {
-    let drawer = DeviceAugment::new(machine).unwrap();
+    let drawer = DeviceAugment::new(machine, Normalise::NONE).unwrap();
     let mut rows = Vec::new();
     for &(size, n) in sizes {
         let shapes = [(64, 48), (50, 90), (96, 96), (66, 20), (640, 480)];

@@ -14,7 +14,7 @@ use super::losses;
 use crate::data::augment::{AugmentConfig, SampleParams};
 use crate::data::rng::{Draw, Purpose};
 use crate::data::test_items::drawn_items;
-use crate::models::{Model, registry};
+use crate::models::{Model, Normalise, registry};
 use crate::train::loss::LossConfig;
 use crate::train::optimiser::Kind;
 use crate::train::schedule::Rates;
@@ -48,7 +48,7 @@ pub(super) fn print(device: &Device, machine: &Arc<dyn Machine>, n: usize) {
     let image = Memory::of(machine, &vec![77u8; 640 * 480 * 3 * 64]).unwrap();
     let place =
         |item: usize| DeviceImage { address: image.address() + (item * 640 * 480 * 3) as u64, width: 640 };
-    let drawer = DeviceAugment::new(machine).unwrap();
+    let drawer = DeviceAugment::new(machine, Normalise::NONE).unwrap();
     let (mut samples, mut colours) = (Vec::new(), Vec::new());
     for item in 0..n {
         let params =

@@ -14,30 +14,45 @@ use super::{
 };
 use crate::data::cache::ImageCache;
 use crate::data::loader::{LoaderConfig, LoaderError, Position, TrainLoader};
-use crate::evaluate::validate::{ValidateError, ValidateOptions, Validation};
-use crate::gpu::Gpu;
+use crate::engine::Features;
+use crate::evaluate::Validated;
+use crate::evaluate::validate::{ValidateError, ValidateOptions};
+use crate::gpu::crops::OPERATIONS;
+use crate::gpu::features::DeviceFeatures;
+use crate::gpu::guesses::GuessValidator;
 use crate::gpu::loader::TableLoader;
 use crate::gpu::memory::{MemoryUse, largest_batch};
 use crate::gpu::optimiser::CountersRow;
 use crate::gpu::pixels::PixelStore;
-use crate::gpu::step::{Finished, GpuTrainer, OptimiserChoice, Snapshot, SubmitError};
+use crate::gpu::step::{Finished, GpuTrainer, Material, OptimiserChoice, Snapshot, SubmitError};
 use crate::gpu::validate::GpuValidator;
-use crate::models::Model;
+use crate::gpu::{Gpu, Machine};
+use crate::models::{Model, Task};
 use crate::train::loss::LossConfig;
 use crate::train::recipe::Recipe;
-use crate::train::recipe::values::Cache;
+use crate::train::recipe::values::{Cache, Strategy};
+use crate::train::start;
 
 /// The share of the GPU's free memory that images may take.
 const PIXEL_SHARE: usize = 2;
 
 /// A run's part on the GPU.
 pub(super) struct GpuSide {
+    gpu: Arc<Gpu>,
+    precision: Precision,
+    material: Material,
     trainer: GpuTrainer,
-    validator: GpuValidator,
+    validator: Validator,
     store: Arc<PixelStore>,
     /// The store's items; keeps no pixels that the GPU keeps.
     cache: Arc<ImageCache>,
     usage: MemoryUse,
+}
+
+/// The validation of the model's task.
+enum Validator {
+    Detect(Box<GpuValidator>),
+    Classify(Box<GuessValidator>),
 }
 
 /// The training images, and what becomes of them.
@@ -54,6 +69,7 @@ impl<'a> Images<'a> {
     /// As the recipe has it: `cache=False` keeps none.
     pub(super) fn new(cache: &'a Arc<ImageCache>, recipe: &Recipe) -> Images<'a> {
         let kept = recipe.cache != Cache::Off || !recipe.is_given("cache");
+        let kept = kept && recipe.strategy != Strategy::Head;
         Images { cache, drawn_on_host: recipe.multi_scale > 0.0, kept }
     }
 }
@@ -76,15 +92,25 @@ impl Feed {
 }
 
 impl GpuSide {
-    /// Brings model and optimiser to the GPU.
+    /// Brings model and optimiser to the GPU, and the features of the training images where the frozen part has run.
     pub(super) fn new(
         (device, precision): (&Device, Precision),
         (model, trainable, params): (&Model, Trainable, &[f32]),
         loss: LossConfig,
         optimiser: &Optimiser,
-        images: Images<'_>,
+        (recipe, images, features): (&Recipe, Images<'_>, Option<Features>),
     ) -> Result<GpuSide, TrainError> {
         let Images { cache: train_cache, drawn_on_host, kept } = images;
+        let gpu = Gpu::new(device);
+        let machine: Arc<dyn Machine> = Arc::clone(&gpu) as Arc<dyn Machine>;
+        let material = match (features, model.task()) {
+            (Some(features), _) => Material::Features(Arc::new(DeviceFeatures::new(&machine, features)?)),
+            (None, Task::Detect) => Material::Samples,
+            (None, Task::Classify) => {
+                let random = start::classify_augmentation(recipe).rand_augment;
+                Material::Crops { operations: if random { OPERATIONS } else { 0 }, jitter: !random }
+            }
+        };
         let (free, _) = device.memory()?;
         let budget = if kept { free / PIXEL_SHARE } else { 0 };
         let resident = train_cache.bytes_needed() as usize <= budget;
@@ -95,21 +121,37 @@ impl GpuSide {
             Arc::clone(train_cache)
         };
         let store = PixelStore::new(device, Arc::clone(&cache), budget)?;
-        let choice = OptimiserChoice {
-            kind: optimiser.kind(),
-            momentum: optimiser.beta1(),
-            max_norm: MAX_GRADIENT_NORM,
-            slots: optimiser.slots(),
+        let usage = usage(model, &trainable, precision, &material);
+        let validator = match model.task() {
+            Task::Detect => {
+                Validator::Detect(Box::new(GpuValidator::new(&gpu, model, loss.clone(), precision)?))
+            }
+            Task::Classify => Validator::Classify(Box::new(GuessValidator::new(&gpu, model, precision)?)),
         };
-        let usage = MemoryUse::new(model, &trainable, precision);
-        let gpu = Gpu::new(device);
-        let validator = GpuValidator::new(&gpu, model, loss.clone(), precision)?;
-        let trainer = GpuTrainer::new(&gpu, (model, trainable), params, loss, choice, precision)?;
-        Ok(GpuSide { trainer, validator, store, cache, usage })
+        let network = (model, trainable);
+        let trainer = trainer(&gpu, network, params, (loss, material.clone()), optimiser, precision)?;
+        Ok(GpuSide { gpu, precision, material, trainer, validator, store, cache, usage })
+    }
+
+    /// Trains another part of the model from now on, with an optimiser that starts afresh. The state still has to be pushed.
+    pub(super) fn retrain(
+        &mut self,
+        (model, trainable, params): (&Model, Trainable, &[f32]),
+        loss: LossConfig,
+        optimiser: &Optimiser,
+    ) -> Result<(), TrainError> {
+        self.trainer.release()?;
+        self.usage = usage(model, &trainable, self.precision, &self.material);
+        let work = (loss, self.material.clone());
+        self.trainer = trainer(&self.gpu, (model, trainable), params, work, optimiser, self.precision)?;
+        Ok(())
     }
 
     /// Says how the images lie.
     pub(super) fn describe(&self, observer: &mut dyn Observer) {
+        if let Material::Features(_) = self.material {
+            return;
+        }
         let mebibytes = self.cache.bytes_needed() >> 20;
         observer.message(&if self.store.is_resident() {
             format!("the training images ({mebibytes} MiB) stay in the GPU's memory")
@@ -118,7 +160,7 @@ impl GpuSide {
         });
     }
 
-    /// See [`GpuValidator::validate`].
+    /// Validates these parameters over all of `cache`'s items.
     pub(super) fn validate(
         &mut self,
         params: &[f32],
@@ -126,8 +168,16 @@ impl GpuSide {
         names: &[String],
         options: &ValidateOptions,
         progress: impl FnMut(usize, usize) -> bool,
-    ) -> Result<Validation, ValidateError> {
-        self.validator.validate(params, cache, names, options, progress)
+    ) -> Result<Validated, ValidateError> {
+        Ok(match &mut self.validator {
+            Validator::Detect(boxes) => {
+                Validated::Detect(boxes.validate(params, cache, names, options, progress)?)
+            }
+            Validator::Classify(guesses) => {
+                let loader = options.loader.clone();
+                Validated::Classify(guesses.validate(params, cache, names, loader, progress)?)
+            }
+        })
     }
 
     /// Batches from `start` on.
@@ -151,6 +201,27 @@ impl GpuSide {
         }
         error.into()
     }
+}
+
+fn usage(model: &Model, trainable: &Trainable, precision: Precision, material: &Material) -> MemoryUse {
+    MemoryUse::new(model, trainable, precision).on_features(matches!(material, Material::Features(_)))
+}
+
+fn trainer(
+    gpu: &Arc<Gpu>,
+    network: (&Model, Trainable),
+    params: &[f32],
+    work: (LossConfig, Material),
+    optimiser: &Optimiser,
+    precision: Precision,
+) -> Result<GpuTrainer, CudaError> {
+    let choice = OptimiserChoice {
+        kind: optimiser.kind(),
+        momentum: optimiser.beta1(),
+        max_norm: MAX_GRADIENT_NORM,
+        slots: optimiser.slots(),
+    };
+    GpuTrainer::new(gpu, network, params, work, choice, precision)
 }
 
 impl Run<'_> {
@@ -294,7 +365,7 @@ impl Run<'_> {
 
     /// After a run on a GPU, its first batches for the plots: the processor draws the same.
     pub(super) fn draw_again(&mut self) -> Result<(), TrainError> {
-        if self.gpu.is_none() || !self.drawn.is_empty() {
+        if self.gpu.is_none() || !self.drawn.is_empty() || self.recipe.strategy == Strategy::Head {
             return Ok(());
         }
         let config = LoaderConfig { floats: false, prefetch: 1, ..self.loader_config() };
@@ -323,10 +394,11 @@ pub(super) fn with_batch(
         let Place::Gpu(device, precision, _) = place else { return Err(TrainError::BatchNeedsGpu) };
         let (free, _) = device.memory()?;
         let (cache, _) = prepared.caches(recipe)?;
-        let pixels = cache.bytes_needed() as usize;
+        let kept = recipe.strategy == Strategy::Head;
+        let pixels = if kept { 0 } else { cache.bytes_needed() as usize };
         let room = if pixels <= free / PIXEL_SHARE { free - pixels } else { free };
         let trainable = trainable(prepared);
-        let usage = MemoryUse::new(&prepared.opened.model, &trainable, *precision);
+        let usage = MemoryUse::new(&prepared.opened.model, &trainable, *precision).on_features(kept);
         let side = recipe.imgsz as usize;
         let batch = largest_batch(&usage, room, [side, side], prepared.dataset.train.len());
         if batch == 0 {
