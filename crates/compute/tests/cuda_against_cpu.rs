@@ -120,7 +120,9 @@ fn mobile(smooth: bool) -> Graph {
     let a = uneven(&mut g, stem, "a.dw", 0, (3, 1), relu6);
     let a = uneven(&mut g, a, "a.out", 16, (1, 1), Activation::Identity);
     let mut x = a;
-    for (i, (k, s, out)) in [(3, 2, 24), (5, 1, 24), (5, 2, 40), (5, 1, 40), (3, 2, 80), (5, 2, 112)].into_iter().enumerate() {
+    for (i, (k, s, out)) in
+        [(3, 2, 24), (5, 1, 24), (5, 2, 40), (5, 1, 40), (3, 2, 80), (5, 2, 112)].into_iter().enumerate()
+    {
         let c = g.shape(x)[3];
         let y = uneven(&mut g, x, &format!("{i}.in"), 6 * c, (1, 1), hard);
         let mut y = uneven(&mut g, y, &format!("{i}.dw"), 0, (k, s), hard);

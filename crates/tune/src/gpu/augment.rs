@@ -179,10 +179,7 @@ impl DeviceAugment {
     /// # Errors
     /// The device fails.
     pub fn new(machine: &Arc<dyn Machine>, normalise: Normalise) -> Result<DeviceAugment, CudaError> {
-        Ok(DeviceAugment {
-            machine: Arc::clone(machine),
-            pixelwise: Pixelwise::new(machine, normalise)?,
-        })
+        Ok(DeviceAugment { machine: Arc::clone(machine), pixelwise: Pixelwise::new(machine, normalise)? })
     }
 
     /// For what draws otherwise.

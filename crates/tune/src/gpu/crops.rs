@@ -167,7 +167,8 @@ impl DeviceCrops {
         (images, side): (usize, usize),
         operations: usize,
     ) -> Result<DeviceCrops, CudaError> {
-        let room = |wanted: bool| Memory::zeros::<u8>(machine, if wanted { images * side * side * 3 } else { 0 });
+        let room =
+            |wanted: bool| Memory::zeros::<u8>(machine, if wanted { images * side * side * 3 } else { 0 });
         Ok(DeviceCrops {
             machine: Arc::clone(machine),
             images,

@@ -37,7 +37,10 @@ fn build() -> Option<Mutex<Library>> {
     let status = Command::new("c++")
         .args(["-std=c++17", "-O1", "-ffp-contract=off", "-fPIC", "-shared", "-o"])
         .arg(&library)
-        .args(["emulator.cpp", "augment.cpp", "crops.cpp", "loss.cpp", "optimiser.cpp"].map(|file| folder.join(file)))
+        .args(
+            ["emulator.cpp", "augment.cpp", "crops.cpp", "loss.cpp", "optimiser.cpp"]
+                .map(|file| folder.join(file)),
+        )
         .status()
         .ok()?;
     assert!(status.success(), "the kernels do not compile for the processor");

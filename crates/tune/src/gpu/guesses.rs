@@ -90,7 +90,8 @@ impl GuessValidator {
             }
         }
         self.batches.keep(feed);
-        let class = |&item: &usize| cache.items()[item].labels.first().map_or(0, |label| label.class as usize);
+        let class =
+            |&item: &usize| cache.items()[item].labels.first().map_or(0, |label| label.class as usize);
         let truths: Vec<usize> = items.iter().map(class).collect();
         let mut validation = validate_logits(&logits, &truths, names)?;
         validation.guesses.iter_mut().zip(&items).for_each(|(guess, &item)| guess.item = item);

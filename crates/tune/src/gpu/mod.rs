@@ -23,8 +23,8 @@ pub mod pixels;
 pub mod step;
 #[cfg(test)]
 mod tests;
-pub mod validate;
 mod val_batches;
+pub mod validate;
 
 use onsa_compute::cuda::Source;
 

@@ -151,8 +151,7 @@ impl Executor {
     ) -> Result<(), CudaError> {
         let p = DepthwiseProblem { xs: x.pixel_stride as i64, ys: dy.pixel_stride as i64, ..problem(info) };
         let (v, g) = (common_vector(&[&x, &dy]), &info.geometry);
-        let strips =
-            v > 1 && p.kh == p.kw && matches!(p.kh, 3 | 5) && matches!(g.stride, (1, 1) | (2, 2));
+        let strips = v > 1 && p.kh == p.kw && matches!(p.kh, 3 | 5) && matches!(g.stride, (1, 1) | (2, 2));
         let (name, items) = if strips {
             let [n, oh, ow, _] = info.output;
             (format!("{}_{}", p.kh, p.stride_y), n * oh * ow.div_ceil(STRIP))

@@ -30,8 +30,8 @@ use crate::boxes::Label;
 
 pub use augment::ClassifyAugment;
 pub use crop::{CropArea, centre_square};
-pub use pixel_ops::Op;
 pub use idx::{IdxStore, decode_idx};
+pub use pixel_ops::Op;
 pub(crate) use pixel_ops::moving;
 
 /// What the data set was read from.

@@ -4,6 +4,7 @@ use std::sync::Arc;
 
 use onsa_compute::cuda::{CudaError, Executor, Tensor};
 
+use super::super::Machine;
 use super::super::augment::{ColourRow, DeviceAugment, InputView, SampleRow};
 use super::super::crops::{CropPlaces, CropRow, DeviceCrops, TapRow};
 use super::super::cross_entropy::{DeviceCrossEntropy, LogitsView};
@@ -11,7 +12,6 @@ use super::super::features::DeviceFeatures;
 use super::super::loader::Pixels;
 use super::super::loss::{DeviceLoss, HeadLevel, LossPlaces};
 use super::super::machine::bytes_of;
-use super::super::Machine;
 use super::block::{DRAWING, Layout};
 use crate::models::Task;
 use crate::train::loss::LossConfig;
@@ -131,7 +131,9 @@ impl TaskLoss {
                 let levels: Vec<HeadLevel> = (0..config.strides.len())
                     .map(|level| HeadLevel::of(&executor.output(level), Some(&executor.output_grad(level))))
                     .collect();
-                TaskLoss::Detect(Box::new(DeviceLoss::new(machine, config, images, &levels, places, capacity)?))
+                TaskLoss::Detect(Box::new(DeviceLoss::new(
+                    machine, config, images, &levels, places, capacity,
+                )?))
             }
             Task::Classify => {
                 let views = (LogitsView::of(&executor.output(0)), LogitsView::of(&executor.output_grad(0)));

@@ -14,7 +14,8 @@ use crate::data::rng::{Draw, Purpose};
 use crate::train::loss::{CrossEntropy, LossError};
 
 /// Images, classes, elements from one image to the next.
-const CASES: [(usize, usize, usize); 5] = [(1, 1, 1), (3, 2, 2), (64, 10, 16), (7, 1000, 1000), (300, 131, 136)];
+const CASES: [(usize, usize, usize); 5] =
+    [(1, 1, 1), (3, 2, 2), (64, 10, 16), (7, 1000, 1000), (300, 131, 136)];
 
 pub(super) fn compare(machine: &Arc<dyn Machine>) -> Vec<Row> {
     let mut rows = Vec::new();
@@ -37,21 +38,27 @@ pub(super) fn compare(machine: &Arc<dyn Machine>) -> Vec<Row> {
 
             let table = TargetTable::new(&targets, n, (32, 32), classes).unwrap();
             let wide = |values: &[f32], fill: f32| -> Vec<f32> {
-                let row = |row: &[f32]| row.iter().copied().chain(std::iter::repeat_n(fill, pitch - classes)).collect::<Vec<_>>();
+                let row = |row: &[f32]| {
+                    row.iter().copied().chain(std::iter::repeat_n(fill, pitch - classes)).collect::<Vec<_>>()
+                };
                 values.chunks_exact(classes).flat_map(row).collect()
             };
             let bits = |values: &[f32]| -> Vec<u16> {
                 values.iter().map(|&v| half::bf16::from_f32(v).to_bits()).collect()
             };
             let values = wide(&logits, 99.0);
-            let stored = if half { Memory::of(machine, &bits(&values)) } else { Memory::of(machine, &values) };
+            let stored =
+                if half { Memory::of(machine, &bits(&values)) } else { Memory::of(machine, &values) };
             let stored = stored.unwrap();
             let grads = Memory::of(machine, &vec![7.0f32; n * pitch]).unwrap();
             let rows_memory = Memory::of(machine, &table.rows).unwrap();
             let starts = Memory::of(machine, &table.starts).unwrap();
             let items = Memory::zeros::<ItemsRow>(machine, 1).unwrap();
-            let places =
-                LossPlaces { targets: rows_memory.address(), starts: starts.address(), items: items.address() };
+            let places = LossPlaces {
+                targets: rows_memory.address(),
+                starts: starts.address(),
+                items: items.address(),
+            };
             let view = |address, half| LogitsView { address, pitch, half };
             let views = (view(stored.address(), half), view(grads.address(), false));
             let loss = DeviceCrossEntropy::new(machine, &weights, n, views, places).unwrap();
@@ -64,7 +71,8 @@ pub(super) fn compare(machine: &Arc<dyn Machine>) -> Vec<Row> {
                     let grads: Vec<f32> = grads.read(n * pitch).unwrap();
                     let dense: Vec<f32> =
                         grads.chunks_exact(pitch).flat_map(|row| row[..classes].to_vec()).collect();
-                    let untouched = grads.chunks_exact(pitch).all(|row| row[classes..].iter().all(|&v| v == 7.0));
+                    let untouched =
+                        grads.chunks_exact(pitch).all(|row| row[classes..].iter().all(|&v| v == 7.0));
                     let off = (got.cls - expected.cls).abs() / expected.cls.max(1e-9);
                     if untouched { off.max(deviation(&dense, &want)) } else { f64::INFINITY }
                 }
@@ -107,7 +115,12 @@ fn features(machine: &Arc<dyn Machine>) -> Vec<Row> {
                 .flat_map(|&item: &i32| values[item as usize * len..][..len].chunks_exact(5))
                 .flat_map(|pixel| pixel.iter().copied().chain([0.0; 3]))
                 .collect();
-            Row { name: format!("features {precision:?}"), worst: deviation(&got, &want), limit: 0.0, what: "relative" }
+            Row {
+                name: format!("features {precision:?}"),
+                worst: deviation(&got, &want),
+                limit: 0.0,
+                what: "relative",
+            }
         })
         .into()
 }
