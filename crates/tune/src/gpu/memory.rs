@@ -6,8 +6,8 @@ use onsa_compute::{Mode, Plan, Trainable};
 use crate::engine::cut;
 use crate::models::{Model, Task};
 
-/// What is left free of the memory that there is: for the driver, other programs, validation's plans, one part in this
-/// many.
+/// What is left free of the memory that there is: for the driver, other programs, validation's images and its batches of other
+/// shapes, one part in this many.
 const SPARE: usize = 8;
 /// Bytes of an image's part of the loss's and the loader's tables, for each cell of the head, generously.
 const BYTES_A_CELL: usize = 64;
@@ -37,8 +37,13 @@ impl MemoryUse {
         MemoryUse { kept, ..self }
     }
 
-    /// Bytes for a batch of `[images, height, width]`; none where the size fits no plan.
-    pub fn of(&self, size: [usize; 3]) -> Option<usize> {
+    /// Bytes that stand whatever the batch: the arenas of the parameters' layout.
+    pub fn parameters(&self) -> usize {
+        ARENAS * 4 * self.model.blank_params().values.len()
+    }
+
+    /// Bytes of a training step's buffers for a batch of `[images, height, width]`; none where the size fits no plan.
+    pub fn step(&self, size: [usize; 3]) -> Option<usize> {
         let model = self.model.resized(size).ok()?;
         let cells: usize = model.levels.iter().map(|level| level.height * level.width).sum();
         let drawn = match model.task() {
@@ -47,22 +52,47 @@ impl MemoryUse {
         };
         let graph = if self.kept { cut(&model.graph, &self.trainable).ok()?.head } else { model.graph };
         let plan = Plan::new(&graph, Mode::Training, &self.trainable);
-        let arenas = ARENAS * 4 * self.model.blank_params().values.len();
-        Some(memory_needed(&plan, self.precision) + size[0] * (cells * BYTES_A_CELL + drawn) + arenas)
+        Some(memory_needed(&plan, self.precision) + size[0] * (cells * BYTES_A_CELL + drawn))
+    }
+
+    /// Bytes of a validation's buffers for a batch of `[images, height, width]`.
+    pub fn validation(&self, size: [usize; 3]) -> Option<usize> {
+        // On kept features the processor validates.
+        if self.kept && self.model.task() == Task::Classify {
+            return Some(0);
+        }
+        let model = self.model.resized(size).ok()?;
+        let plan = Plan::new(&model.graph, Mode::Inference, &Trainable::nothing(&model.graph));
+        Some(memory_needed(&plan, self.precision))
+    }
+
+    /// Bytes of a run with batches of `n` of `images` images: the steps of a full batch and of an epoch's last, and validation,
+    /// whose batches are twice as large.
+    pub fn run(&self, n: usize, images: usize, [height, width]: [usize; 2]) -> Option<usize> {
+        let last = match images % n {
+            0 => 0,
+            rest => self.step([rest, height, width])?,
+        };
+        Some(self.step([n, height, width])? + last + self.validation([2 * n, height, width])?)
     }
 }
 
-/// The largest batch of images of `[height, width]` pixels that fits in `free` bytes, at most `most`; 0 where none does.
-pub fn largest_batch(usage: &MemoryUse, free: usize, [height, width]: [usize; 2], most: usize) -> usize {
+/// The largest batch of images of `[height, width]` pixels with which a run of `images` images fits in `free` bytes, beside the
+/// parameters; at most `images`, and 0 where none does.
+pub fn largest_batch(usage: &MemoryUse, free: usize, size: [usize; 2], images: usize) -> usize {
     let room = free - free / SPARE;
-    let fits = |n: usize| usage.of([n, height, width]).is_some_and(|bytes| bytes <= room);
-    let (mut low, mut high) = (0, most + 1);
+    // Without the last batch memory grows with the batch: a bound from above.
+    let grows = |n: usize| -> Option<usize> {
+        let [height, width] = size;
+        Some(usage.step([n, height, width])? + usage.validation([2 * n, height, width])?)
+    };
+    let (mut low, mut high) = (0, images + 1);
     // `low` fits or is 0, `high` does not or is beyond what is asked for.
     while high - low > 1 {
         let middle = low.midpoint(high);
-        if fits(middle) { low = middle } else { high = middle }
+        if grows(middle).is_some_and(|bytes| bytes <= room) { low = middle } else { high = middle }
     }
-    low
+    (1..=low).rev().find(|&n| usage.run(n, images, size).is_some_and(|bytes| bytes <= room)).unwrap_or(0)
 }
 
 #[cfg(test)]
@@ -70,17 +100,35 @@ mod tests {
     use super::*;
     use crate::models::registry;
 
+    fn usage(name: &str) -> MemoryUse {
+        let model = Model::build(&registry::find(name).unwrap().architecture(3), [1, 64, 64]).unwrap();
+        MemoryUse::new(&model, &Trainable::all(&model.graph), Precision::Bf16)
+    }
+
     #[test]
     fn the_largest_batch_fits_and_the_next_does_not() {
-        let architecture = registry::find("yolo11n").unwrap().architecture(3);
-        let model = Model::build(&architecture, [1, 64, 64]).unwrap();
-        let usage = MemoryUse::new(&model, &Trainable::all(&model.graph), Precision::Bf16);
-        let size = [128, 96];
-        let of = |n: usize| usage.of([n, size[0], size[1]]).unwrap();
-        assert!(of(2) > of(1) && of(16) > of(8));
-        let free = of(11) * SPARE / (SPARE - 1) + SPARE;
-        assert_eq!(largest_batch(&usage, free, size, 100), 11);
-        assert_eq!(largest_batch(&usage, free, size, 4), 4, "no more than there are images");
-        assert_eq!(largest_batch(&usage, of(1) / 2, size, 100), 0);
+        for name in ["yolo11n", "resnet18"] {
+            let (usage, size) = (usage(name), [128, 96]);
+            // 110 images: no last batch at 11, one of 2 at 12.
+            let of = |n: usize| usage.run(n, 110, size).unwrap();
+            assert!(of(2) > of(1) && of(16) > of(8));
+            assert!(of(12) > usage.step([12, 128, 96]).unwrap() + usage.step([2, 128, 96]).unwrap());
+            let free = of(11) * SPARE / (SPARE - 1) + SPARE;
+            assert_eq!(largest_batch(&usage, free, size, 110), 11, "{name}");
+            assert_eq!(largest_batch(&usage, free, size, 4), 4, "no more than there are images");
+            assert_eq!(largest_batch(&usage, of(1) / 2, size, 100), 0);
+        }
+    }
+
+    #[test]
+    fn a_head_on_kept_features_takes_little() {
+        let usage = usage("resnet18");
+        let model = usage.model.clone();
+        let head: Trainable =
+            crate::models::Trainable::new(&model, &crate::models::Freeze::AllButLogits).unwrap().into();
+        let kept = MemoryUse::new(&model, &head, Precision::Bf16).on_features(true);
+        let size = [16, 64, 64];
+        assert!(kept.step(size).unwrap() * 4 < usage.step(size).unwrap());
+        assert_eq!(kept.parameters(), usage.parameters());
     }
 }

@@ -157,7 +157,8 @@ impl Layout {
         let e = precision.bytes();
         let floats = 6 * self.statistics + self.biases + self.depthwise_weights + 2 * self.partials;
         let tables = self.taps.len() * 9 + self.fixed.len() * 10 + self.running.len() * 6 + 2 * self.counters;
-        self.arena_bytes + self.weights * e + (floats + tables) * 4 + self.places + self.scores * (4 + 2 * e)
+        let elements = self.weights + self.copies + 2 * self.scores;
+        self.arena_bytes + elements * e + (floats + tables + self.scores) * 4 + self.places
     }
 }
 

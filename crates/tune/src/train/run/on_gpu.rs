@@ -160,8 +160,26 @@ impl GpuSide {
         });
     }
 
-    /// Validates these parameters over all of `cache`'s items.
+    /// Validates these parameters over all of `cache`'s items. Where memory is short, the training networks' is given back first:
+    /// the next step makes them anew.
     pub(super) fn validate(
+        &mut self,
+        params: &[f32],
+        cache: &Arc<ImageCache>,
+        names: &[String],
+        options: &ValidateOptions,
+        mut progress: impl FnMut(usize, usize) -> bool,
+    ) -> Result<Validated, ValidateError> {
+        match self.try_to_validate(params, cache, names, options, &mut progress) {
+            Err(ValidateError::Cuda(CudaError::OutOfMemory { .. })) if self.trainer.arena_bytes() > 0 => {
+                self.trainer.release()?;
+                self.try_to_validate(params, cache, names, options, &mut progress)
+            }
+            result => result,
+        }
+    }
+
+    fn try_to_validate(
         &mut self,
         params: &[f32],
         cache: &Arc<ImageCache>,
@@ -196,7 +214,10 @@ impl GpuSide {
         if let SubmitError::Cuda(CudaError::OutOfMemory { .. }) = error
             && let Ok((free, _)) = self.trainer.device().memory()
         {
-            let fits = largest_batch(&self.usage, free + self.trainer.arena_bytes(), [height, width], n);
+            // Parameters and images are there already; what the trainer's networks hold would be given back.
+            let room = free + self.trainer.arena_bytes();
+            let images = self.cache.items().len();
+            let fits = largest_batch(&self.usage, room, [height, width], images).min(n - 1);
             return TrainError::BatchTooLarge { batch: n, fits };
         }
         error.into()
@@ -400,6 +421,7 @@ pub(super) fn with_batch(
         let trainable = trainable(prepared);
         let usage = MemoryUse::new(&prepared.opened.model, &trainable, *precision).on_features(kept);
         let side = recipe.imgsz as usize;
+        let room = room.saturating_sub(usage.parameters());
         let batch = largest_batch(&usage, room, [side, side], prepared.dataset.train.len());
         if batch == 0 {
             return Err(TrainError::BatchTooLarge { batch: 1, fits: 0 });
