@@ -13,8 +13,8 @@ use matrices::Orthogonal;
 
 /// Values of the arena that one entry of the tables stands for: parameters begin at multiples of it.
 const GRANULE: usize = 16;
-/// Different pairs of group and learning-rate scale that there is room for.
-const CLASSES: usize = 8;
+/// Different pairs of group and learning-rate scale that there is room for: `layer_decay` gives each module its own.
+const CLASSES: usize = 128;
 /// The class of what is not trained.
 const UNTRAINED: u8 = 255;
 /// Most blocks of an elementwise pass.
@@ -22,13 +22,19 @@ const BLOCKS: usize = 1056;
 
 /// What a step's update needs from the host.
 #[repr(C)]
-#[derive(Clone, Copy, Debug, Default, PartialEq)]
+#[derive(Clone, Copy, Debug, PartialEq)]
 pub struct RatesRow {
     momentum: f64,
     beta1: f64,
     max_norm: f64,
     lr: [f64; CLASSES],
     decay: [f64; CLASSES],
+}
+
+impl Default for RatesRow {
+    fn default() -> RatesRow {
+        RatesRow { momentum: 0.0, beta1: 0.0, max_norm: 0.0, lr: [0.0; CLASSES], decay: [0.0; CLASSES] }
+    }
 }
 
 /// Steps taken.

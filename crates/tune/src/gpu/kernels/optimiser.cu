@@ -2,7 +2,7 @@
 // moving average: crates/tune/src/train/{clip,optimiser,ema}.rs, which say what is computed. The step's scalars come
 // from a small buffer that the host writes and from counters that live here, so that a recorded step can be replayed.
 
-#define CLASSES 8
+#define CLASSES 128
 #define UNTRAINED 255
 #define GRANULE 16 // values of the arena that belong to one parameter
 
@@ -66,25 +66,31 @@ extern "C" __global__ void decide_step(const double* sums, int blocks, const Rat
     double sum = 0.0;
     for (int i = threadIdx.x; i < blocks; i += blockDim.x) sum += sums[i];
     sum = block_sum(sum, room);
-    if (threadIdx.x != 0) return;
     double norm = sqrt(sum);
-    outcome->norm = norm;
-    outcome->stepped = out->go = norm - norm == 0.0;
-    if (!out->go) return;
-    counters->steps += 1;
-    counters->updates += 1;
-    double factor = rates->max_norm / (norm + 1e-6);
-    out->factor = factor < 1.0 ? (float)factor : 1.0f;
-    double average = 0.9999 * (1.0 - exp(-(double)counters->updates / 2000.0));
-    out->keep = (float)average, out->take = (float)(1.0 - average);
-    double steps = (double)counters->steps;
+    const int go = norm - norm == 0.0;
+    if (threadIdx.x == 0) {
+        outcome->norm = norm;
+        outcome->stepped = out->go = go;
+    }
+    if (!go) return;
+    // All threads read the count before one moves it.
+    double steps = (double)(counters->steps + 1);
     double bias1 = 1.0 - pow(rates->beta1, steps);
-    out->bias2_root = (float)sqrt(1.0 - pow(0.999, steps));
-    out->momentum = (float)rates->momentum;
-    out->rest = (float)(1.0 - rates->momentum);
-    out->keep1 = (float)(1.0 - rates->beta1);
-    out->beta2 = (float)0.999, out->keep2 = (float)(1.0 - 0.999);
-    for (int c = 0; c < CLASSES; c++) {
+    __syncthreads();
+    if (threadIdx.x == 0) {
+        counters->steps += 1;
+        counters->updates += 1;
+        double factor = rates->max_norm / (norm + 1e-6);
+        out->factor = factor < 1.0 ? (float)factor : 1.0f;
+        double average = 0.9999 * (1.0 - exp(-(double)counters->updates / 2000.0));
+        out->keep = (float)average, out->take = (float)(1.0 - average);
+        out->bias2_root = (float)sqrt(1.0 - pow(0.999, steps));
+        out->momentum = (float)rates->momentum;
+        out->rest = (float)(1.0 - rates->momentum);
+        out->keep1 = (float)(1.0 - rates->beta1);
+        out->beta2 = (float)0.999, out->keep2 = (float)(1.0 - 0.999);
+    }
+    for (int c = threadIdx.x; c < CLASSES; c += blockDim.x) {
         double lr = rates->lr[c], decay = rates->decay[c];
         out->lr[c] = (float)lr, out->decay[c] = (float)decay;
         out->shrink[c] = kind == ADAMW ? (float)(1.0 - lr * decay) : 1.0f;

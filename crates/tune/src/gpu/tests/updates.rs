@@ -28,7 +28,8 @@ fn slots(convs: &[[usize; 4]], kind: Kind) -> (Vec<ParamSlot>, usize) {
         at = (at + len).next_multiple_of(16);
     };
     for (i, &[kh, kw, inputs, outputs]) in convs.iter().enumerate() {
-        let scale = if kind == Kind::MuSgd && i % 2 == 1 { 3.0 } else { 1.0 };
+        // Of its own for each, as `layer_decay` has it.
+        let scale = 0.9f64.powi(i as i32) * if kind == Kind::MuSgd && i % 2 == 1 { 3.0 } else { 1.0 };
         let matrix = Matrix::conv((kh, kw), inputs, outputs);
         push(kh * kw * inputs * outputs, Some(matrix), Group::Weight, scale, true);
         push(outputs, None, Group::Norm, scale, true);
