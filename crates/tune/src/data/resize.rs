@@ -119,8 +119,8 @@ pub(crate) struct AveragingTap {
 }
 
 /// One axis of [`resize_averaging`] in its own numbers: the fraction bits of the weights, and for each of `output` pixels what
-/// it is made of, where the part of `length` pixels from `start` on of an image of `input` pixels is seen. Columns come
-/// before rows, and their sums are rounded to bytes in between. None where a pixel is made of more than [`MAX_TAPS`].
+/// it is made of, where the part of `length` pixels from `start` on of an image of `input` pixels is seen. Rows come
+/// before columns, and their sums are rounded to bytes in between. None where a pixel is made of more than [`MAX_TAPS`].
 ///
 /// The filter is a triangle whose half width is one output pixel, at least one input pixel; the weights of a pixel add up to
 /// one, and are rounded to as many fraction bits as 16-bit numbers hold (Pillow's scheme).
@@ -242,8 +242,8 @@ mod tests {
             for (y, row) in rows.iter().enumerate() {
                 for (x, column) in columns.iter().enumerate() {
                     for c in 0..3 {
-                        let line = |y: usize| sum(column, x_bits, &|x| image.row(y)[x * 3 + c]);
-                        let got = sum(row, y_bits, &line);
+                        let line = |x: usize| sum(row, y_bits, &|y| image.row(y)[x * 3 + c]);
+                        let got = sum(column, x_bits, &line);
                         assert_eq!(got, expected.row(y)[x * 3 + c], "{area:?} at {side}: {x} {y} {c}");
                     }
                 }

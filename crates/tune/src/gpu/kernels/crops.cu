@@ -30,11 +30,11 @@ struct Tap {
 
 __device__ __forceinline__ u32 cut_off(int v) { return v > 255 ? 255u : (u32)v; }
 
-// Grid: (any, images). Columns first, rounded to bytes, then rows. `taps`: of each image those of its columns, then of its rows.
+// Grid: (any, images). Rows first, rounded to bytes, then columns. `taps`: of each image those of its columns, then of its rows.
 extern "C" __global__ void crop_images(const Crop* crops, const Tap* taps, u8* out, int side) {
     const Crop& crop = crops[blockIdx.y];
     const Tap* columns = taps + (u64)blockIdx.y * 2 * side;
-    const int pixels = side * side, bits = crop.bits[0], low = crop.bits[1];
+    const int pixels = side * side, across = crop.bits[0], down = crop.bits[1];
     u8* to = out + (u64)blockIdx.y * pixels * 3;
     for (int at = blockIdx.x * blockDim.x + threadIdx.x; at < pixels; at += gridDim.x * blockDim.x) {
         int x = at % side, y = at / side;
@@ -43,19 +43,20 @@ extern "C" __global__ void crop_images(const Crop* crops, const Tap* taps, u8* o
         const Tap& column = columns[x];
         const Tap& row = columns[side + y];
         int sum[3];
-        for (int c = 0; c < 3; c++) sum[c] = 1 << (low - 1);
-        for (int j = 0; j < row.count; j++) {
-            const u8* from = crop.image + ((i64)(row.first + j) * crop.width + column.first) * 3;
+        for (int c = 0; c < 3; c++) sum[c] = 1 << (across - 1);
+        for (int i = 0; i < column.count; i++) {
+            const u8* from = crop.image + ((i64)row.first * crop.width + column.first + i) * 3;
             int part[3];
-            for (int c = 0; c < 3; c++) part[c] = 1 << (bits - 1);
-            for (int i = 0; i < column.count; i++) {
-                int weight = column.weight[i];
-                for (int c = 0; c < 3; c++) part[c] += from[3 * i + c] * weight;
+            for (int c = 0; c < 3; c++) part[c] = 1 << (down - 1);
+            for (int j = 0; j < row.count; j++) {
+                int weight = row.weight[j];
+                for (int c = 0; c < 3; c++) part[c] += from[c] * weight;
+                from += (i64)crop.width * 3;
             }
-            int weight = row.weight[j];
-            for (int c = 0; c < 3; c++) sum[c] += (int)cut_off(part[c] >> bits) * weight;
+            int weight = column.weight[i];
+            for (int c = 0; c < 3; c++) sum[c] += (int)cut_off(part[c] >> down) * weight;
         }
-        for (int c = 0; c < 3; c++) to[3 * at + c] = (u8)cut_off(sum[c] >> low);
+        for (int c = 0; c < 3; c++) to[3 * at + c] = (u8)cut_off(sum[c] >> across);
     }
 }
 
