@@ -115,14 +115,13 @@ fn mobile(smooth: bool) -> Graph {
     let gate = if smooth { Activation::Sigmoid } else { Activation::Hardsigmoid };
     let (relu6, hard) = (kind(Activation::Relu6), kind(Activation::Hardswish));
     let mut g = Graph::new();
-    let x = g.input("x", [4, 58, 64, 3]);
+    let x = g.input("x", [4, 90, 96, 3]);
     let stem = uneven(&mut g, x, "stem", 32, (3, 2), relu6);
     let a = uneven(&mut g, stem, "a.dw", 0, (3, 1), relu6);
     let a = uneven(&mut g, a, "a.out", 16, (1, 1), Activation::Identity);
     let mut x = a;
-    for (i, (k, s, out)) in
-        [(3, 2, 24), (5, 1, 24), (5, 2, 40), (5, 1, 40), (3, 2, 80), (5, 2, 112)].into_iter().enumerate()
-    {
+    let blocks = [(3, 2, 24), (5, 1, 24), (5, 2, 40), (3, 2, 80)];
+    for (i, (k, s, out)) in blocks.into_iter().enumerate() {
         let c = g.shape(x)[3];
         let y = uneven(&mut g, x, &format!("{i}.in"), 6 * c, (1, 1), hard);
         let mut y = uneven(&mut g, y, &format!("{i}.dw"), 0, (k, s), hard);
