@@ -3,6 +3,9 @@
 
     cargo build --release && target/release/onsa demo --fetch-only
     python3 benches/accuracy.py [--epochs 60] [--seeds 0 1 2] [--scratch-seeds 0] [--onsa target/release/onsa] [--keep FOLDER]
+                                [--device cpu] [--jobs 1]
+
+--jobs runs so many seeds at a time (the rates are then not those of one run). benches/reference/trees.py is the reference's side.
 
 The figures are those of the epoch with the best fitness, on the 9 validation tiles (320 boxes), as the run reports them.
 Peers: the same data set and arguments in shared measurements of the reference, seeds 0 / 1 / 2: mAP50 .534 .571 .590
@@ -15,6 +18,7 @@ import json
 import os
 import subprocess
 import tempfile
+from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
 
 
@@ -24,6 +28,8 @@ def main():
     parser.add_argument("--seeds", type=int, nargs="*", default=[0, 1, 2])
     parser.add_argument("--scratch-seeds", type=int, nargs="*", default=[0])
     parser.add_argument("--onsa", type=Path, default=Path(__file__).parents[1] / "target/release/onsa")
+    parser.add_argument("--device", default="cpu")
+    parser.add_argument("--jobs", type=int, default=1)
     parser.add_argument("--keep", type=Path, help="where the run folders stay; by default they are removed")
     args = parser.parse_args()
     assets = Path(os.environ.get("ONSA_ASSETS", Path.home() / ".cache/onsa/assets"))
@@ -31,9 +37,8 @@ def main():
         project = args.keep or Path(scratch)
         print(f"{'start':<12}{'seed':>5}{'epochs':>8}{'best':>6}{'mAP50':>8}{'mAP50-95':>10}{'img/s':>8}")
         for start, seeds in (("pretrained", args.seeds), ("scratch", args.scratch_seeds)):
-            figures = []
-            for seed in seeds:
-                figures.append(run(args, assets, project, start, seed))
+            with ThreadPoolExecutor(args.jobs) as pool:
+                figures = list(pool.map(lambda seed: run(args, assets, project, start, seed), seeds))
             if len(figures) > 1:
                 means = [sum(column) / len(figures) for column in zip(*figures)]
                 print(f"{start:<12}{'mean':>5}{'':>14}{means[0]:>8.3f}{means[1]:>10.3f}", flush=True)
@@ -42,7 +47,7 @@ def main():
 def run(args, assets, project, start, seed):
     command = [
         args.onsa, "train", f"model={assets / 'yolov12n.onnx'}", f"data={assets / 'trees/data.yaml'}",
-        f"epochs={args.epochs}", "imgsz=416", "batch=8", f"seed={seed}", f"pretrained={str(start == 'pretrained').lower()}",
+        f"device={args.device}", f"epochs={args.epochs}", "imgsz=416", "batch=8", f"seed={seed}", f"pretrained={str(start == 'pretrained').lower()}",
         f"project={project}", f"name={start}-{seed}", "--json",
     ]  # fmt: skip
     done = subprocess.run(command, stdout=subprocess.PIPE, check=True)

@@ -39,14 +39,14 @@ impl<T: Plain> DeviceBuffer<T> {
         device.bind()?;
         let bytes = (len * size_of::<T>()).max(16);
         // SAFETY: a fresh allocation, filled whole.
-        unsafe {
+        device.between_captures(|| unsafe {
             let pointer = result::malloc_sync(bytes).map_err(|error| out_of_memory(device, bytes, error))?;
             result::memset_d8_sync(pointer, 0, bytes).calling("cuMemsetD8")?;
             // The fill runs on the driver's own stream, which the device's do not wait for: without this wait a copy that
             // comes next could be overwritten by it.
             result::stream::synchronize(std::ptr::null_mut()).calling("cuStreamSynchronize")?;
             Ok(DeviceBuffer { device: device.clone(), pointer, len, kind: PhantomData })
-        }
+        })
     }
 
     /// A copy of host values.
@@ -225,7 +225,7 @@ impl<T> Drop for DeviceBuffer<T> {
     fn drop(&mut self) {
         if self.device.bind().is_ok() {
             // SAFETY: allocated by `zeros`, freed once; the driver waits for work in flight.
-            let _ = unsafe { result::free_sync(self.pointer) };
+            let _ = self.device.between_captures(|| unsafe { result::free_sync(self.pointer) });
         }
     }
 }
@@ -251,11 +251,11 @@ impl<T: Plain> PinnedBuffer<T> {
         device.bind()?;
         let bytes = (len * size_of::<T>()).max(16);
         // SAFETY: a fresh allocation of at least `len` elements, aligned to a page.
-        unsafe {
+        device.between_captures(|| unsafe {
             let pointer = result::malloc_host(bytes, 0).calling("cuMemHostAlloc")?.cast::<T>();
             pointer.cast::<u8>().write_bytes(0, bytes);
             Ok(PinnedBuffer { device: device.clone(), pointer, len })
-        }
+        })
     }
 
     /// The elements. Those of a copy in flight are defined once its stream was waited for.
@@ -285,10 +285,10 @@ impl<T> Drop for PinnedBuffer<T> {
     fn drop(&mut self) {
         if self.device.bind().is_ok() {
             // SAFETY: allocated by `zeros`, freed once, after the device has come to rest.
-            unsafe {
+            self.device.between_captures(|| unsafe {
                 let _ = result::ctx::synchronize();
                 let _ = result::free_host(self.pointer.cast());
-            }
+            });
         }
     }
 }

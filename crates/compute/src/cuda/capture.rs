@@ -18,7 +18,8 @@ unsafe impl Send for CudaGraph {}
 
 impl CudaGraph {
     /// Records what `work` asks of the stream (and of streams that it joins by events) instead of doing it. `work` must not
-    /// allocate, wait, or copy from memory that is not pinned; buffers that it names must outlive the graph.
+    /// allocate, free, wait, or copy from memory that is not pinned; buffers that it names must outlive the graph. Other threads
+    /// that allocate or free wait until it has ended.
     ///
     /// # Errors
     /// Those of `work`; the driver's.
@@ -28,7 +29,7 @@ impl CudaGraph {
     ) -> Result<CudaGraph, E> {
         stream.device().bind()?;
         // SAFETY: the stream is alive; a capture that `work` fails in is ended too, and thrown away.
-        unsafe {
+        stream.device().between_captures(|| unsafe {
             result::stream::begin_capture(
                 stream.raw(),
                 CUstreamCaptureMode::CU_STREAM_CAPTURE_MODE_THREAD_LOCAL,
@@ -55,7 +56,7 @@ impl CudaGraph {
                 }
             };
             Ok(CudaGraph { graph, executable, stream: stream.clone() })
-        }
+        })
     }
 
     /// Does the recorded work, in the stream's order.

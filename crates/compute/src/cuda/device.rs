@@ -1,7 +1,7 @@
 //! A GPU: its context, its stream, its facts.
 
 use std::collections::HashMap;
-use std::sync::{Arc, Mutex};
+use std::sync::{Arc, Mutex, PoisonError};
 
 use cudarc::driver::result;
 use cudarc::driver::sys::{self, CUdevice_attribute as Attribute};
@@ -41,6 +41,8 @@ struct Inner {
     context: sys::CUcontext,
     raw: sys::CUdevice,
     stream: sys::CUstream,
+    /// Held while a stream's work is captured, and by what must not happen meanwhile in another thread.
+    captures: Mutex<()>,
     modules: Mutex<HashMap<&'static str, Arc<Module>>>,
 }
 
@@ -148,9 +150,17 @@ impl Device {
             result::ctx::set_current(context).calling("cuCtxSetCurrent")?;
             let stream =
                 result::stream::create(result::stream::StreamKind::NonBlocking).calling("cuStreamCreate")?;
-            let inner = Inner { info, context, raw, stream, modules: Mutex::default() };
+            let inner =
+                Inner { info, context, raw, stream, captures: Mutex::default(), modules: Mutex::default() };
             Ok(Device { inner: Arc::new(inner) })
         }
+    }
+
+    /// Runs what the driver does not allow while a stream's work is captured: to allocate, to free, to wait for the whole device.
+    /// Waits while another thread captures.
+    pub(super) fn between_captures<T>(&self, work: impl FnOnce() -> T) -> T {
+        let _held = self.inner.captures.lock().unwrap_or_else(PoisonError::into_inner);
+        work()
     }
 
     /// Its facts.

@@ -3,7 +3,7 @@
 
 use std::sync::Arc;
 
-use onsa_compute::cuda::{DeviceBuffer, Executor, Precision};
+use onsa_compute::cuda::{DeviceBuffer, Executor, Precision, Workspace};
 use onsa_compute::{Mode, Plan, Trainable};
 
 use super::augment::{DeviceAugment, InputView};
@@ -22,6 +22,8 @@ pub struct GuessValidator {
     precision: Precision,
     augment: DeviceAugment,
     params: DeviceBuffer<f32>,
+    /// Training's, between its steps; else that of the first size.
+    workspace: Option<Workspace>,
     /// Full batches, and the last, which may be smaller.
     runs: Vec<([usize; 3], Executor)>,
     batches: ValBatches,
@@ -40,9 +42,18 @@ impl GuessValidator {
             gpu: Arc::clone(gpu),
             model: model.clone(),
             precision,
+            workspace: None,
             runs: Vec::new(),
             batches: ValBatches::default(),
         })
+    }
+
+    /// Lets the runs use this memory, which others may use between calls of [`GuessValidator::validate`], on the same stream.
+    pub fn share(&mut self, workspace: &Workspace) {
+        if self.workspace.as_ref().is_none_or(|own| !own.shares_arena(workspace)) {
+            self.runs.clear();
+            self.workspace = Some(workspace.clone());
+        }
     }
 
     /// Validates these parameters over all of `cache`'s items, which must be the same at every call. Otherwise as
@@ -67,7 +78,9 @@ impl GuessValidator {
             if !self.runs.iter().any(|(size, _)| *size == batch.size) {
                 let model = self.model.resized(batch.size)?;
                 let plan = Plan::new(&model.graph, Mode::Inference, &Trainable::nothing(&model.graph));
-                let executor = Executor::new(self.gpu.device(), Arc::new(plan), self.precision)?;
+                let shared = self.workspace.as_ref();
+                let executor = Executor::within(self.gpu.device(), Arc::new(plan), self.precision, shared)?;
+                self.workspace.get_or_insert_with(|| executor.workspace().clone());
                 self.runs.push((batch.size, executor));
             }
             let known = self.runs.iter_mut().find(|(size, _)| *size == batch.size);

@@ -1,6 +1,6 @@
 //! How much of the GPU's memory a batch takes: the plans know it before anything is made.
 
-use onsa_compute::cuda::{Precision, memory_needed};
+use onsa_compute::cuda::{MemoryNeeded, Precision, memory_needed};
 use onsa_compute::{Mode, Plan, Trainable};
 
 use crate::engine::cut;
@@ -43,7 +43,7 @@ impl MemoryUse {
     }
 
     /// Bytes of a training step's buffers for a batch of `[images, height, width]`; none where the size fits no plan.
-    pub fn step(&self, size: [usize; 3]) -> Option<usize> {
+    pub fn step(&self, size: [usize; 3]) -> Option<MemoryNeeded> {
         let model = self.model.resized(size).ok()?;
         let cells: usize = model.levels.iter().map(|level| level.height * level.width).sum();
         let drawn = match model.task() {
@@ -52,14 +52,15 @@ impl MemoryUse {
         };
         let graph = if self.kept { cut(&model.graph, &self.trainable).ok()?.head } else { model.graph };
         let plan = Plan::new(&graph, Mode::Training, &self.trainable);
-        Some(memory_needed(&plan, self.precision) + size[0] * (cells * BYTES_A_CELL + drawn))
+        let tables = size[0] * (cells * BYTES_A_CELL + drawn);
+        Some(memory_needed(&plan, self.precision).beside(MemoryNeeded { own: tables, workspace: 0 }))
     }
 
     /// Bytes of a validation's buffers for a batch of `[images, height, width]`.
-    pub fn validation(&self, size: [usize; 3]) -> Option<usize> {
+    pub fn validation(&self, size: [usize; 3]) -> Option<MemoryNeeded> {
         // On kept features the processor validates.
         if self.kept && self.model.task() == Task::Classify {
-            return Some(0);
+            return Some(MemoryNeeded::default());
         }
         let model = self.model.resized(size).ok()?;
         let plan = Plan::new(&model.graph, Mode::Inference, &Trainable::nothing(&model.graph));
@@ -67,13 +68,18 @@ impl MemoryUse {
     }
 
     /// Bytes of a run with batches of `n` of `images` images: the steps of a full batch and of an epoch's last, and validation,
-    /// whose batches are twice as large.
+    /// whose batches are twice as large. All run in one workspace.
     pub fn run(&self, n: usize, images: usize, [height, width]: [usize; 2]) -> Option<usize> {
         let last = match images % n {
-            0 => 0,
+            0 => MemoryNeeded::default(),
             rest => self.step([rest, height, width])?,
         };
-        Some(self.step([n, height, width])? + last + self.validation([2 * n, height, width])?)
+        Some(
+            self.step([n, height, width])?
+                .beside(last)
+                .beside(self.validation([2 * n, height, width])?)
+                .total(),
+        )
     }
 }
 
@@ -84,7 +90,7 @@ pub fn largest_batch(usage: &MemoryUse, free: usize, size: [usize; 2], images: u
     // Without the last batch memory grows with the batch: a bound from above.
     let grows = |n: usize| -> Option<usize> {
         let [height, width] = size;
-        Some(usage.step([n, height, width])? + usage.validation([2 * n, height, width])?)
+        Some(usage.step([n, height, width])?.beside(usage.validation([2 * n, height, width])?).total())
     };
     let (mut low, mut high) = (0, images + 1);
     // `low` fits or is 0, `high` does not or is beyond what is asked for.
@@ -112,7 +118,9 @@ mod tests {
             // 110 images: no last batch at 11, one of 2 at 12.
             let of = |n: usize| usage.run(n, 110, size).unwrap();
             assert!(of(2) > of(1) && of(16) > of(8));
-            assert!(of(12) > usage.step([12, 128, 96]).unwrap() + usage.step([2, 128, 96]).unwrap());
+            let [full, last] = [12, 2].map(|n| usage.step([n, 128, 96]).unwrap());
+            assert!(of(12) > full.total() + last.own, "each has tables of its own");
+            assert!(of(12) < full.total() + last.total() + usage.validation([24, 128, 96]).unwrap().total());
             let free = of(11) * SPARE / (SPARE - 1) + SPARE;
             assert_eq!(largest_batch(&usage, free, size, 110), 11, "{name}");
             assert_eq!(largest_batch(&usage, free, size, 4), 4, "no more than there are images");
@@ -128,7 +136,7 @@ mod tests {
             crate::models::Trainable::new(&model, &crate::models::Freeze::AllButLogits).unwrap().into();
         let kept = MemoryUse::new(&model, &head, Precision::Bf16).on_features(true);
         let size = [16, 64, 64];
-        assert!(kept.step(size).unwrap() * 4 < usage.step(size).unwrap());
+        assert!(kept.step(size).unwrap().total() * 4 < usage.step(size).unwrap().total());
         assert_eq!(kept.parameters(), usage.parameters());
     }
 }

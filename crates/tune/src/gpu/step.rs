@@ -9,7 +9,7 @@ use std::collections::{HashMap, VecDeque};
 use std::sync::Arc;
 
 use onsa_compute::cuda::{
-    CudaError, CudaGraph, Device, DeviceBuffer, Event, Executor, PinnedBuffer, Precision,
+    CudaError, CudaGraph, Device, DeviceBuffer, Event, Executor, PinnedBuffer, Precision, Workspace,
 };
 use onsa_compute::{Mode, Plan, Trainable};
 
@@ -102,6 +102,8 @@ pub struct GpuTrainer {
     trainable: Trainable,
     precision: Precision,
     runs: HashMap<[usize; 3], SizedRun>,
+    /// The largest that a size needed: an epoch's last, smaller batch runs within it too.
+    workspace: Option<Workspace>,
     outcome: DeviceBuffer<u8>,
     slots: Vec<Option<HostSlot>>,
     flights: VecDeque<Flight>,
@@ -203,6 +205,7 @@ impl GpuTrainer {
             trainable,
             precision,
             runs: HashMap::new(),
+            workspace: None,
             flights: VecDeque::new(),
             finished: Vec::new(),
         })
@@ -239,6 +242,7 @@ impl GpuTrainer {
                 // What other sizes hold may be what is missing.
                 Err(SubmitError::Cuda(CudaError::OutOfMemory { .. })) if !self.runs.is_empty() => {
                     self.runs.clear();
+                    self.workspace = None;
                     self.prepare(batch.size, table.rows.len())?;
                 }
                 prepared => prepared?,
@@ -325,7 +329,10 @@ impl GpuTrainer {
                     _ => model.graph,
                 };
                 let plan = Plan::new(&graph, Mode::Training, &self.trainable);
-                Executor::new(self.gpu.device(), Arc::new(plan), self.precision)?
+                let shared = self.workspace.as_ref();
+                let executor = Executor::within(self.gpu.device(), Arc::new(plan), self.precision, shared)?;
+                self.workspace = Some(executor.workspace().clone());
+                executor
             }
         };
         let drawer = Drawer::new(&self.machine, &self.material, &executor, size)?;
@@ -428,6 +435,11 @@ impl GpuTrainer {
     /// The GPU.
     pub fn device(&self) -> &Device {
         self.gpu.device()
+    }
+
+    /// Memory that validation may use between steps, on the same stream.
+    pub fn workspace(&self) -> Option<&Workspace> {
+        self.workspace.as_ref()
     }
 
     /// Bytes of the network's buffers for the largest batch so far.

@@ -4,7 +4,7 @@
 use std::collections::HashMap;
 use std::sync::Arc;
 
-use onsa_compute::cuda::{CudaError, DeviceBuffer, Executor, Precision};
+use onsa_compute::cuda::{CudaError, DeviceBuffer, Executor, Precision, Workspace};
 use onsa_compute::{Mode, Plan, Trainable};
 use rayon::prelude::*;
 
@@ -34,6 +34,8 @@ pub struct GpuValidator {
     loss: LossConfig,
     augment: DeviceAugment,
     params: DeviceBuffer<f32>,
+    /// Training's, between its steps; else that of the first shape.
+    workspace: Option<Workspace>,
     /// The last used last.
     runs: Vec<([usize; 3], SizedRun)>,
     batches: ValBatches,
@@ -71,6 +73,7 @@ impl GpuValidator {
             model: model.clone(),
             precision,
             loss,
+            workspace: None,
             runs: Vec::new(),
             batches: ValBatches::default(),
         })
@@ -142,6 +145,14 @@ impl GpuValidator {
         Ok(Validation { metrics: evaluator.finish(), losses, images })
     }
 
+    /// Lets the runs use this memory, which others may use between calls of [`GpuValidator::validate`], on the same stream.
+    pub fn share(&mut self, workspace: &Workspace) {
+        if self.workspace.as_ref().is_none_or(|own| !own.shares_arena(workspace)) {
+            self.runs.clear();
+            self.workspace = Some(workspace.clone());
+        }
+    }
+
     /// The run of a size, made where there is none with enough room for targets.
     fn run(&mut self, size: [usize; 3], targets: usize) -> Result<&mut SizedRun, ValidateError> {
         if let Some(at) = self.runs.iter().position(|(known, run)| *known == size && run.capacity >= targets)
@@ -161,6 +172,7 @@ impl GpuValidator {
                 }
                 made => made?,
             };
+            self.workspace.get_or_insert_with(|| run.executor.workspace().clone());
             self.runs.push((size, run));
         }
         Ok(&mut self.runs.last_mut().expect("just pushed").1)
@@ -169,7 +181,8 @@ impl GpuValidator {
     fn make(&self, size: [usize; 3], targets: usize) -> Result<SizedRun, ValidateError> {
         let model = self.model.resized(size)?;
         let plan = Plan::new(&model.graph, Mode::Inference, &Trainable::nothing(&model.graph));
-        let executor = Executor::new(self.gpu.device(), Arc::new(plan), self.precision)?;
+        let shared = self.workspace.as_ref();
+        let executor = Executor::within(self.gpu.device(), Arc::new(plan), self.precision, shared)?;
         let machine = &self.machine;
         let capacity = targets.next_power_of_two();
         let target_rows = Memory::zeros::<TargetRow>(machine, capacity)?;

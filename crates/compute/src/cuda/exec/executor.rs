@@ -16,6 +16,7 @@ use super::layout::{Layout, SLACK};
 use super::profile::{self, Marks};
 use super::side::Side;
 use super::structures::{NormFinish, Words};
+use super::workspace::Workspace;
 
 /// Runs a plan on a GPU. Every method but those that say so only enqueues work on the stream given, so that a
 /// [`CudaGraph`](super::super::CudaGraph) can record it.
@@ -32,8 +33,8 @@ pub struct Executor {
     pub(super) weights: DeviceBuffer<u8>,
     /// Padded inputs.
     pub(super) copies: DeviceBuffer<u8>,
-    /// Partial sums and counters of the main stream's work, and of the side's.
-    partials: [DeviceBuffer<f32>; 2],
+    workspace: Workspace,
+    /// Counters of the main stream's work, and of the side's.
     counters: [DeviceBuffer<u32>; 2],
     /// For the gradients of weights and biases, beside the backward pass's other steps.
     side: Side,
@@ -41,7 +42,6 @@ pub struct Executor {
     pub(super) scores: DeviceBuffer<f32>,
     pub(super) probabilities: DeviceBuffer<u8>,
     pub(super) slopes: DeviceBuffer<u8>,
-    arena: DeviceBuffer<u8>,
     means: DeviceBuffer<f32>,
     vars: DeviceBuffer<f32>,
     affine: DeviceBuffer<f32>,
@@ -73,6 +73,20 @@ impl Executor {
     /// # Errors
     /// The memory does not suffice; NVRTC or the driver fails; the plan has a step without a kernel.
     pub fn new(device: &Device, plan: Arc<Plan>, precision: Precision) -> Result<Executor, CudaError> {
+        Executor::within(device, plan, precision, None)
+    }
+
+    /// As [`Executor::new`], within what another executor's workspace has that is large enough. Executors that share one must
+    /// run one after the other on one stream, and what one computed must be read before the next runs.
+    ///
+    /// # Errors
+    /// As for [`Executor::new`].
+    pub fn within(
+        device: &Device,
+        plan: Arc<Plan>,
+        precision: Precision,
+        shared: Option<&Workspace>,
+    ) -> Result<Executor, CudaError> {
         let longest =
             plan.steps.iter().flat_map(Step::views).map(|v| v.pixels() * v.pixel_stride).max().unwrap_or(0);
         plan.convs.iter().try_for_each(|info| dense::check(info, longest))?;
@@ -83,10 +97,9 @@ impl Executor {
         let floats = |len| DeviceBuffer::<f32>::zeros(device, len);
         let bytes = |len| DeviceBuffer::<u8>::zeros(device, len);
         Ok(Executor {
-            arena: bytes(layout.arena_bytes)?,
+            workspace: Workspace::new(device, layout.arena_bytes, layout.partials, shared)?,
             weights: bytes(layout.weights * e)?,
             copies: bytes(layout.copies * e)?,
-            partials: [floats(layout.partials)?, floats(layout.partials)?],
             counters: [
                 DeviceBuffer::zeros(device, layout.counters)?,
                 DeviceBuffer::zeros(device, layout.counters)?,
@@ -127,22 +140,27 @@ impl Executor {
         &self.device
     }
 
-    /// Bytes of the device's memory that this holds.
+    /// What others may run within.
+    pub fn workspace(&self) -> &Workspace {
+        &self.workspace
+    }
+
+    /// Bytes of the device's memory that this holds, its workspace included.
     pub fn bytes(&self) -> usize {
-        self.layout.bytes(self.precision)
+        self.layout.needed(self.precision).total()
     }
 
     /// Where work on a stream puts partial sums, and its counters.
     pub(super) fn scratch(&self, stream: &Stream) -> (u64, u64) {
         let which = usize::from(self.side.is(stream));
-        (self.partials[which].address(), self.counters[which].address())
+        (self.workspace.partials[which].address(), self.counters[which].address())
     }
 
     pub(super) fn tensor(&self, view: &View) -> Tensor {
         let at = self.plan.offset(view) * self.precision.bytes();
         debug_assert!(at < self.layout.arena_bytes.max(1));
         Tensor {
-            address: self.arena.address() + at as u64,
+            address: self.workspace.arena.address() + at as u64,
             precision: self.precision,
             pixel_stride: view.pixel_stride,
             shape: view.shape,

@@ -153,18 +153,42 @@ impl Layout {
     }
 
     /// Bytes of all allocations.
-    pub fn bytes(&self, precision: Precision) -> usize {
+    pub fn needed(&self, precision: Precision) -> MemoryNeeded {
         let e = precision.bytes();
-        let floats = 6 * self.statistics + self.biases + self.depthwise_weights + 2 * self.partials;
+        let floats = 6 * self.statistics + self.biases + self.depthwise_weights;
         let tables = self.taps.len() * 9 + self.fixed.len() * 10 + self.running.len() * 6 + 2 * self.counters;
-        let elements = self.weights + self.copies + 2 * self.scores;
-        self.arena_bytes + elements * e + (floats + tables + self.scores) * 4 + self.places
+        let elements = self.weights + self.copies;
+        MemoryNeeded {
+            workspace: self.arena_bytes + 2 * self.partials * 4,
+            own: elements * e + (floats + tables) * 4 + self.places + self.scores * (4 + 2 * e),
+        }
     }
 }
 
 /// Bytes of the device's memory that a plan's executor takes, parameters and gradients left out.
-pub fn memory_needed(plan: &Plan, precision: Precision) -> usize {
-    Layout::new(&plan.with_slack(SLACK), precision).bytes(precision)
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub struct MemoryNeeded {
+    /// What executors that run one after the other may share.
+    pub workspace: usize,
+    /// What each has for itself.
+    pub own: usize,
+}
+
+impl MemoryNeeded {
+    /// Of an executor alone.
+    pub fn total(self) -> usize {
+        self.workspace + self.own
+    }
+
+    /// Of an executor that runs within the workspace of another, or the other within its.
+    pub fn beside(self, other: MemoryNeeded) -> MemoryNeeded {
+        MemoryNeeded { workspace: self.workspace.max(other.workspace), own: self.own + other.own }
+    }
+}
+
+/// What a plan's executor will take.
+pub fn memory_needed(plan: &Plan, precision: Precision) -> MemoryNeeded {
+    Layout::new(&plan.with_slack(SLACK), precision).needed(precision)
 }
 
 fn take(total: &mut usize, len: usize) -> usize {

@@ -10,6 +10,8 @@ mod norms;
 mod profile;
 mod side;
 mod structures;
+mod workspace;
 
 pub use executor::{Executor, NormStatistics};
-pub use layout::memory_needed;
+pub use layout::{MemoryNeeded, memory_needed};
+pub use workspace::Workspace;

@@ -187,6 +187,12 @@ impl GpuSide {
         options: &ValidateOptions,
         progress: impl FnMut(usize, usize) -> bool,
     ) -> Result<Validated, ValidateError> {
+        if let Some(workspace) = self.trainer.workspace() {
+            match &mut self.validator {
+                Validator::Detect(boxes) => boxes.share(workspace),
+                Validator::Classify(guesses) => guesses.share(workspace),
+            }
+        }
         Ok(match &mut self.validator {
             Validator::Detect(boxes) => {
                 Validated::Detect(boxes.validate(params, cache, names, options, progress)?)
