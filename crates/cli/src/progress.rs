@@ -1,7 +1,8 @@
 //! Progress of a run: a bar on a terminal, one line an epoch elsewhere; both on stderr.
+use std::sync::{Arc, Mutex, PoisonError};
 use std::time::{Duration, Instant};
 
-use indicatif::{ProgressBar, ProgressDrawTarget, ProgressStyle};
+use indicatif::{ProgressBar, ProgressDrawTarget, ProgressState, ProgressStyle};
 use onsa_studio::worker::{self, Job};
 use onsa_tune::train::observer::{EpochEnd, Observer, RunStart, Step};
 
@@ -60,7 +61,7 @@ impl Progress {
 }
 
 /// `1:02:03` or `2:03`.
-fn clock(duration: Duration) -> String {
+pub fn clock(duration: Duration) -> String {
     let seconds = duration.as_secs();
     let (hours, minutes, seconds) = (seconds / 3600, seconds / 60 % 60, seconds % 60);
     if hours > 0 { format!("{hours}:{minutes:02}:{seconds:02}") } else { format!("{minutes}:{seconds:02}") }
@@ -152,6 +153,60 @@ impl Observer for Progress {
     fn warning(&mut self, text: &str) {
         self.tell(|job| job.warning(text));
         self.bar.suspend(|| output::warning(text));
+    }
+}
+
+/// A search: runs done, time left, the best so far.
+pub struct SearchBar {
+    bar: ProgressBar,
+    /// When the budget ends.
+    end: Arc<Mutex<Option<Instant>>>,
+}
+
+impl SearchBar {
+    /// A bar on stderr if `shown`; warnings always.
+    pub fn new(shown: bool, budget: Duration) -> SearchBar {
+        let target = if shown { ProgressDrawTarget::stderr() } else { ProgressDrawTarget::hidden() };
+        let bar = ProgressBar::with_draw_target(Some(0), target);
+        let end = Arc::new(Mutex::new((!budget.is_zero()).then(|| Instant::now() + budget)));
+        let known = Arc::clone(&end);
+        let left = move |_: &ProgressState, out: &mut dyn std::fmt::Write| {
+            let end = *known.lock().unwrap_or_else(PoisonError::into_inner);
+            let left = end.map_or(Duration::ZERO, |end| end.saturating_duration_since(Instant::now()));
+            // A bar that cannot show its time shows the rest.
+            let _ = out.write_str(&clock(left));
+        };
+        let style = ProgressStyle::with_template("runs {bar:24} {pos}/{len}  left {left}  {msg}");
+        bar.set_style(style.expect("the template is a constant and valid").with_key("left", left));
+        if !bar.is_hidden() {
+            // A run may take minutes: the time goes on meanwhile.
+            bar.enable_steady_tick(Duration::from_secs(1));
+        }
+        SearchBar { bar, end }
+    }
+
+    /// `done` of `all` runs are done, `spent` of `budget` seconds spent.
+    pub fn at(&self, (done, all): (usize, usize), (spent, budget): (f64, f64), text: &str) {
+        let left = Duration::from_secs_f64((budget - spent).clamp(0.0, 1e9));
+        *self.end.lock().unwrap_or_else(PoisonError::into_inner) = Some(Instant::now() + left);
+        self.bar.set_length(all as u64);
+        self.bar.set_position(done as u64);
+        self.bar.set_message(text.to_owned());
+    }
+
+    /// A line above the bar.
+    pub fn line(&self, text: &str) {
+        if self.bar.is_hidden() { output::note(text) } else { self.bar.println(text) }
+    }
+
+    /// A warning above the bar.
+    pub fn warning(&self, text: &str) {
+        self.bar.suspend(|| output::warning(text));
+    }
+
+    /// Takes the bar away.
+    pub fn finish(&self) {
+        self.bar.finish_and_clear();
     }
 }
 

@@ -12,4 +12,5 @@ pub mod export;
 pub mod gpu;
 pub mod models;
 pub mod predict;
+pub mod search;
 pub mod train;

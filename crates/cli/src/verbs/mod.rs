@@ -5,11 +5,13 @@ pub mod demo;
 pub mod doctor;
 pub mod export;
 pub mod inspect;
+pub mod lr_find;
 pub mod predict;
 pub mod resume;
 pub mod serve;
 pub mod studio;
 pub mod train;
+pub mod tune;
 pub mod val;
 
 use std::process::ExitCode;
@@ -110,6 +112,8 @@ pub fn only_rgb(model: &Model, what: &str) -> Result<(), Failure> {
 pub const VERBS: &[Verb] = &[
     train::VERB,
     resume::VERB,
+    tune::VERB,
+    lr_find::VERB,
     val::VERB,
     predict::VERB,
     export::VERB,

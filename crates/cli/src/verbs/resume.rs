@@ -1,4 +1,4 @@
-//! `onsa resume`: continue an interrupted run, or make a finished one longer.
+//! `onsa resume`: continue an interrupted run or search, or make a finished run longer.
 use std::process::ExitCode;
 
 use onsa_tune::train::recipe::table::{any, at_least_one_or_none};
@@ -34,8 +34,11 @@ onsa_tune::arguments! {
 /// The verb.
 pub const VERB: Verb = Verb {
     name: "resume",
-    about: "Continue an interrupted run exactly where it stopped, or make a finished one longer",
-    positional: Some(Positional { name: "RUN_DIR", help: "The run's folder, such as runs/detect/train." }),
+    about: "Continue an interrupted run or search exactly where it stopped, or make a finished run longer",
+    positional: Some(Positional {
+        name: "RUN_DIR",
+        help: "The folder of the run, such as runs/detect/train, or of the search, such as runs/detect/tune.",
+    }),
     tables: &[ResumeArgs::TABLE],
     also_known: nothing_more,
     examples: &["onsa resume runs/detect/train", "onsa resume runs/detect/train epochs=200"],
@@ -51,6 +54,16 @@ fn run(invocation: &Invocation) -> Result<ExitCode, Failure> {
     };
     if !run_dir.is_dir() {
         return Err(Failure::failed(format!("there is no run folder {}", run_dir.display())));
+    }
+    if onsa_tune::search::is_here(run_dir) {
+        if let Some((name, _)) = invocation.given.iter().find(|(name, _)| name != "verbose") {
+            return Err(Failure::usage(format!(
+                "{} is a search: `{name}` cannot be changed",
+                run_dir.display()
+            ))
+            .hint("a search goes on as it was begun; start another one for other arguments"));
+        }
+        return super::tune::go_on(invocation, run_dir, options.verbose);
     }
     let changes = Changes {
         epochs: options.epochs,

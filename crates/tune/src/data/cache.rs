@@ -13,7 +13,7 @@ use super::raster::Rgb8;
 use super::resize::{load_size, resize_averaging, resize_bilinear};
 
 /// At which size images are kept.
-#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Hash)]
 pub enum Sizing {
     /// The long side becomes the network's size ([`load_size`]), by plain bilinear interpolation: detection.
     #[default]
@@ -144,13 +144,20 @@ pub struct ImageCache {
     imgsz: u32,
     sizing: Sizing,
     decode: Decoder,
-    slots: Vec<Mutex<Option<Held>>>,
+    slots: Vec<Arc<Slot>>,
     pixels: Pixels,
     decode_deep: Option<DeepDecoder>,
     budget: u64,
-    used: AtomicU64,
-    decoded: AtomicU64,
+    used: Arc<AtomicU64>,
+    decoded: Arc<AtomicU64>,
     disk: Option<Arc<DiskCache>>,
+}
+
+/// Where an item's pixels stay; caches of some of the items share theirs.
+struct Slot {
+    /// The item's place in the file of decoded images.
+    place: usize,
+    image: Mutex<Option<Held>>,
 }
 
 impl ImageCache {
@@ -162,7 +169,7 @@ impl ImageCache {
         decode: Decoder,
     ) -> ImageCache {
         let items = items.into();
-        let slots = items.iter().map(|_| Mutex::new(None)).collect();
+        let slots = (0..items.len()).map(|place| Arc::new(Slot { place, image: Mutex::new(None) })).collect();
         ImageCache {
             items,
             imgsz,
@@ -172,8 +179,8 @@ impl ImageCache {
             pixels: Pixels::RGB8,
             decode_deep: None,
             budget: policy.budget(),
-            used: AtomicU64::new(0),
-            decoded: AtomicU64::new(0),
+            used: Arc::default(),
+            decoded: Arc::default(),
             disk: None,
         }
     }
@@ -199,6 +206,24 @@ impl ImageCache {
         let cache = ImageCache::new(items, self.imgsz, CachePolicy::None, decode);
         let (pixels, decode_deep) = (self.pixels, self.decode_deep.clone());
         ImageCache { disk: self.disk.clone(), sizing: self.sizing, pixels, decode_deep, ..cache }
+    }
+
+    /// Some of the items, in this order, in the same memory: an image that either has decoded is decoded for both.
+    /// Panics where an index is out of range.
+    pub fn subset(&self, indices: &[usize]) -> ImageCache {
+        ImageCache {
+            items: indices.iter().map(|&i| self.items[i].clone()).collect(),
+            slots: indices.iter().map(|&i| Arc::clone(&self.slots[i])).collect(),
+            imgsz: self.imgsz,
+            sizing: self.sizing,
+            decode: Arc::clone(&self.decode),
+            pixels: self.pixels,
+            decode_deep: self.decode_deep.clone(),
+            budget: self.budget,
+            used: Arc::clone(&self.used),
+            decoded: Arc::clone(&self.decoded),
+            disk: self.disk.clone(),
+        }
     }
 
     /// The same, keeping images at another size.
@@ -271,7 +296,7 @@ impl ImageCache {
             return self.load(index);
         }
         // Held while decoding, so that no second thread decodes the same file. A slot is whole after a panic too.
-        let mut slot = self.slots[index].lock().unwrap_or_else(PoisonError::into_inner);
+        let mut slot = self.slots[index].image.lock().unwrap_or_else(PoisonError::into_inner);
         if let Some(image) = &*slot {
             return Ok(image.clone());
         }
@@ -293,11 +318,12 @@ impl ImageCache {
         }
         let Some(disk) = &self.disk else { return self.decode(index).map(Held::Rgb) };
         let failed = |source| ImageError::Disk { path: disk.path().to_owned(), source };
-        if let Some(image) = disk.get(index).map_err(failed)? {
+        let place = self.slots[index].place;
+        if let Some(image) = disk.get(place).map_err(failed)? {
             return Ok(Held::Rgb(Arc::new(image)));
         }
         let image = self.decode(index)?;
-        disk.put(index, &image).map_err(failed)?;
+        disk.put(place, &image).map_err(failed)?;
         Ok(Held::Rgb(image))
     }
 
@@ -388,6 +414,18 @@ mod tests {
         assert_eq!(first, second);
         assert_eq!((first[0].width, first[0].height), (32, 24));
         assert!(Arc::ptr_eq(&first[0], &second[0]) && !Arc::ptr_eq(&first[2], &second[2]));
+    }
+
+    #[test]
+    fn a_part_shares_the_memory_of_the_whole() {
+        let whole =
+            ImageCache::new(drawn_items(4, &[(64, 48)]), 32, CachePolicy::Bytes(3 * 2304), drawing_decoder());
+        let part = whole.subset(&[3, 1]);
+        assert_eq!(part.items(), [whole.items()[3].clone(), whole.items()[1].clone()]);
+        let image = part.get(0).unwrap();
+        assert!(Arc::ptr_eq(&image, &whole.get(3).unwrap()));
+        (0..4).for_each(|i| drop(whole.get(i).unwrap()));
+        assert_eq!((whole.times_decoded(), part.bytes_used()), (4, 3 * 2304), "one budget for both");
     }
 
     #[test]

@@ -44,6 +44,8 @@ pub enum Purpose {
     Erase = 42,
     /// The samples that a bootstrap interval draws.
     Bootstrap = 43,
+    /// The order in which a search tries its candidates.
+    Search = 60,
 }
 
 /// One stream of random numbers.

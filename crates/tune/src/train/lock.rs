@@ -17,9 +17,16 @@ impl RunLock {
     /// # Errors
     /// [`TrainError::InUse`] where another process trains in it; [`TrainError::Folder`] where the file system refuses.
     pub fn take(run_dir: &Path) -> Result<RunLock, TrainError> {
-        let folder = run_dir.join("checkpoint");
-        let failed = |source| TrainError::Folder { path: folder.clone(), source };
-        std::fs::create_dir_all(&folder).map_err(failed)?;
+        Self::take_in(&run_dir.join("checkpoint"), run_dir)
+    }
+
+    /// As [`RunLock::take`], with the lock in another folder.
+    ///
+    /// # Errors
+    /// As [`RunLock::take`].
+    pub fn take_in(folder: &Path, run_dir: &Path) -> Result<RunLock, TrainError> {
+        let failed = |source| TrainError::Folder { path: folder.to_owned(), source };
+        std::fs::create_dir_all(folder).map_err(failed)?;
         let path = folder.join("lock");
         let open = std::fs::OpenOptions::new().create(true).truncate(false).write(true).open(path);
         let file = open.map_err(failed)?;

@@ -2,6 +2,8 @@
 
 mod checkpoint;
 mod on_gpu;
+mod sweep;
+mod trial;
 
 use std::path::{Path, PathBuf};
 use std::sync::Arc;
@@ -42,6 +44,9 @@ use crate::evaluate::{Metrics, Postprocess, Validated};
 use crate::models::Task;
 use checkpoint::checkpoint_path;
 use on_gpu::Feed;
+
+pub use sweep::{Sweep, Swept, sweep};
+pub use trial::{Trial, trial};
 
 /// Norm above which gradients are scaled down.
 const MAX_GRADIENT_NORM: f64 = 10.0;
@@ -198,7 +203,10 @@ pub fn resume(
 }
 
 /// Where the recipe wants to compute.
-fn place(recipe: &Recipe, pixels: Pixels) -> Result<Place, TrainError> {
+///
+/// # Errors
+/// A device that cannot be used, or not for this recipe.
+pub fn place(recipe: &Recipe, pixels: Pixels) -> Result<Place, TrainError> {
     let mut wanted = Wanted::parse(recipe.device.as_deref())?;
     if pixels.is_deep() {
         // What the GPU's training does not have yet.

@@ -48,6 +48,8 @@ pub struct Prepared {
     pub trainable: Trainable,
     /// Sentences about the start, for the report.
     pub notes: Vec<String>,
+    /// Caches of the training and of the validation images that are there already.
+    pub images: Option<(Arc<ImageCache>, Arc<ImageCache>)>,
 }
 
 /// Decodes image files as 8-bit RGB, upright; and the images within IDX files.
@@ -114,34 +116,57 @@ impl Prepared {
     /// # Errors
     /// The file of decoded images cannot be used.
     pub fn caches(&self, recipe: &Recipe) -> Result<(Arc<ImageCache>, Arc<ImageCache>), LoaderError> {
-        let policy = match recipe.cache {
-            Cache::Ram => CachePolicy::Ram,
-            Cache::Off if recipe.is_given("cache") => CachePolicy::None,
-            _ => CachePolicy::Auto,
-        };
-        let (train, val) = match self.opened.model.task() {
-            Task::Detect => (Sizing::Long, Sizing::Long),
-            // On kept features every epoch sees the same part of an image.
-            Task::Classify if recipe.strategy == Strategy::Head => (Sizing::Short, Sizing::Short),
-            Task::Classify => (Sizing::Crops, Sizing::Short),
-        };
-        let make = |items: &[Item], sizing| -> Result<Arc<ImageCache>, LoaderError> {
-            let pixels = self.dataset.pixels;
-            let cache = image_cache(items.to_vec(), recipe.imgsz, policy, pixels).with_sizing(sizing);
-            if recipe.cache == Cache::Disk && pixels.is_deep() {
-                return Err(LoaderError::Config(format!(
-                    "cache=disk keeps RGB images of 8 bits, and these have {}: use cache=ram, or bits=8",
-                    pixels.describe()
-                )));
-            }
-            if recipe.cache != Cache::Disk {
-                return Ok(Arc::new(cache));
-            }
-            let disk = DiskCache::open(&DiskCache::folder(), items, recipe.imgsz)
-                .map_err(|(path, source)| ImageError::Disk { path, source })?;
-            Ok(Arc::new(cache.with_disk(disk)))
-        };
+        if let Some((train, val)) = &self.images {
+            return Ok((Arc::clone(train), Arc::clone(val)));
+        }
+        let (train, val) = sizings(recipe);
+        let (budget, pixels) = (cache_budget(recipe), self.dataset.pixels);
+        let make = |items: &[Item], sizing| cache_of(recipe, (items, pixels), sizing, budget).map(Arc::new);
         Ok((make(&self.dataset.train, train)?, make(&self.dataset.val, val)?))
+    }
+}
+
+/// The bytes that decoded images may take.
+pub fn cache_budget(recipe: &Recipe) -> CachePolicy {
+    match recipe.cache {
+        Cache::Ram => CachePolicy::Ram,
+        Cache::Off if recipe.is_given("cache") => CachePolicy::None,
+        _ => CachePolicy::Auto,
+    }
+}
+
+/// A cache of these images for the recipe's input size; with a file behind it where the recipe wants one.
+///
+/// # Errors
+/// The file of decoded images cannot be used.
+pub fn cache_of(
+    recipe: &Recipe,
+    (items, pixels): (&[Item], Pixels),
+    sizing: Sizing,
+    budget: CachePolicy,
+) -> Result<ImageCache, LoaderError> {
+    let cache = image_cache(items.to_vec(), recipe.imgsz, budget, pixels).with_sizing(sizing);
+    if recipe.cache == Cache::Disk && pixels.is_deep() {
+        return Err(LoaderError::Config(format!(
+            "cache=disk keeps RGB images of 8 bits, and these have {}: use cache=ram, or bits=8",
+            pixels.describe()
+        )));
+    }
+    if recipe.cache != Cache::Disk {
+        return Ok(cache);
+    }
+    let disk = DiskCache::open(&DiskCache::folder(), items, recipe.imgsz)
+        .map_err(|(path, source)| ImageError::Disk { path, source })?;
+    Ok(cache.with_disk(disk))
+}
+
+/// At which size training and validation images are kept for the recipe.
+pub fn sizings(recipe: &Recipe) -> (Sizing, Sizing) {
+    match recipe.task.of_model() {
+        Task::Detect => (Sizing::Long, Sizing::Long),
+        // On kept features every epoch sees the same part of an image.
+        Task::Classify if recipe.strategy == Strategy::Head => (Sizing::Short, Sizing::Short),
+        Task::Classify => (Sizing::Crops, Sizing::Short),
     }
 }
 
@@ -151,6 +176,14 @@ impl Prepared {
 /// See [`TrainError`].
 pub fn prepare(recipe: &Recipe, observer: &mut dyn Observer) -> Result<Prepared, TrainError> {
     let dataset = load_data(recipe, observer)?;
+    prepare_on(recipe, dataset, observer)
+}
+
+/// Where the model comes from, and whether weights come with it.
+///
+/// # Errors
+/// There is no such model, or its file cannot be read.
+pub fn source(recipe: &Recipe) -> Result<(Source, bool), TrainError> {
     let (source, weights) = match &recipe.pretrained {
         Pretrained::From(path) => (path.display().to_string(), true),
         Pretrained::Yes => (recipe.model.clone(), !recipe.model.ends_with(".yaml")),
@@ -158,6 +191,19 @@ pub fn prepare(recipe: &Recipe, observer: &mut dyn Observer) -> Result<Prepared,
     };
     let source = open::find(&source, &open::default_folders(), weights)?;
     let weights = weights && matches!(source, Source::File { .. });
+    Ok((source, weights))
+}
+
+/// As [`prepare`], on data that are there already.
+///
+/// # Errors
+/// See [`TrainError`].
+pub fn prepare_on(
+    recipe: &Recipe,
+    dataset: Dataset,
+    observer: &mut dyn Observer,
+) -> Result<Prepared, TrainError> {
+    let (source, weights) = source(recipe)?;
     let imgsz = recipe.imgsz as usize;
     let input = (Some(dataset.classes.as_slice()), Some(dataset.pixels.channels));
     let mut opened = open::open_for(&source, input, [imgsz, imgsz], weights, recipe.seed)?;
@@ -236,7 +282,7 @@ pub fn prepare(recipe: &Recipe, observer: &mut dyn Observer) -> Result<Prepared,
             "the checkpoint's norms were folded into its convolutions: restored over {images} images"
         ));
     }
-    Ok(Prepared { dataset, opened, strategy, trainable, notes })
+    Ok(Prepared { dataset, opened, strategy, trainable, notes, images: None })
 }
 
 /// The same for a run that is continued: its own last weights give the architecture, its checkpoint will give the values.
@@ -262,10 +308,14 @@ pub fn prepare_resumed(
     // What the run started from, not its own last weights.
     opened.weights = super::files::starting_weights(run_dir)?;
     let trainable = strategy::trainable(&opened.model, recipe, strategy::stage_at(recipe, 0))?;
-    Ok(Prepared { dataset, opened, strategy: recipe.strategy, trainable, notes: Vec::new() })
+    Ok(Prepared { dataset, opened, strategy: recipe.strategy, trainable, notes: Vec::new(), images: None })
 }
 
-fn load_data(recipe: &Recipe, observer: &mut dyn Observer) -> Result<Dataset, TrainError> {
+/// Reads the data set as the recipe says: faults are refused, or left out and named.
+///
+/// # Errors
+/// See [`TrainError`].
+pub fn load_data(recipe: &Recipe, observer: &mut dyn Observer) -> Result<Dataset, TrainError> {
     let (loaded, faults) = match recipe.task.of_model() {
         Task::Detect => {
             let loaded = index::load(&recipe.data, &recipe.load_options())?;

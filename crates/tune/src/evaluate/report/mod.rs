@@ -2,8 +2,8 @@
 //! text, for class and file names come from strangers.
 
 mod classify;
-mod page;
-mod sections;
+pub(crate) mod page;
+pub(crate) mod sections;
 
 pub use classify::{ClassifyPicture, ClassifyReport, render_classifier};
 

@@ -31,6 +31,7 @@ use crate::models::{Model, Task};
 use crate::train::loss::LossConfig;
 use crate::train::recipe::Recipe;
 use crate::train::recipe::values::{Cache, Strategy};
+use crate::train::schedule::Rates;
 use crate::train::start;
 
 /// The share of the GPU's free memory that images may take.
@@ -202,6 +203,32 @@ impl GpuSide {
                 Validated::Classify(guesses.validate(params, cache, names, loader, progress)?)
             }
         })
+    }
+
+    /// The gradients of some batches, and one step of the optimiser; the batches' mean loss, not finite where one could
+    /// not be computed.
+    pub(super) fn swept_step(
+        &mut self,
+        loader: &mut TableLoader,
+        rates: &Rates,
+        batches: usize,
+    ) -> Result<f64, TrainError> {
+        for i in 0..batches {
+            let batch = loader.next().ok_or(TrainError::LoaderEnded)??;
+            let size = batch.size;
+            let stepping = i + 1 == batches;
+            self.trainer.submit(batch, rates, stepping).map_err(|error| self.explain(error, size))?;
+        }
+        self.trainer.drain()?;
+        let mut sum = 0.0;
+        for finished in self.trainer.finished() {
+            let sound = finished.stepped != Some(false);
+            sum += match finished.loss {
+                Ok(items) if sound => items.box_ + items.cls + items.dfl,
+                _ => f64::NAN,
+            };
+        }
+        Ok(sum / batches as f64)
     }
 
     /// Batches from `start` on.
