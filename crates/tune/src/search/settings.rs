@@ -104,7 +104,6 @@ mod tests {
             ("rates", "0", "numbers above 0"),
             ("augment", "much", "light, usual and strong"),
             ("sizes", "100", "multiples of 32"),
-            ("sizes", "", "multiples of 32"),
             ("folds", "1", "from 2 to 100"),
             ("minutes", "0", "above 0"),
         ] {
