@@ -94,7 +94,14 @@ mod tests {
             range.map(item).collect()
         };
         let (train, val) = (items(0..train), items(train..train + val));
-        Dataset { classes: vec!["a".into()], train, val, test: Vec::new(), hash: String::new(), pixels: Pixels::RGB8 }
+        Dataset {
+            classes: vec!["a".into()],
+            train,
+            val,
+            test: Vec::new(),
+            hash: String::new(),
+            pixels: Pixels::RGB8,
+        }
     }
 
     #[test]
@@ -113,11 +120,17 @@ mod tests {
     #[test]
     fn a_group_measures_whole_or_not_at_all() {
         let mut data = dataset(24, 5);
-        data.train.iter_mut().enumerate().for_each(|(i, item)| item.group = Some(format!("p{}", i / 3).into()));
+        data.train
+            .iter_mut()
+            .enumerate()
+            .for_each(|(i, item)| item.group = Some(format!("p{}", i / 3).into()));
         for pair in 0..8 {
             let split = split(&data, Measure::Folds(4), 0, (true, pair)).unwrap();
             assert_eq!(split.val.len(), 6);
-            assert!(split.val.chunks(3).all(|group| group[0] % 3 == 0 && group[2] == group[0] + 2), "{split:?}");
+            assert!(
+                split.val.chunks(3).all(|group| group[0] % 3 == 0 && group[2] == group[0] + 2),
+                "{split:?}"
+            );
         }
     }
 

@@ -86,7 +86,8 @@ impl<'a> Trainer<'a> {
         if let Some(cache) = self.caches.get(&key) {
             return Ok(Arc::clone(cache));
         }
-        let cache = Arc::new(start::cache_of(recipe, (&self.pool, self.dataset.pixels), sizing, self.budget)?);
+        let cache =
+            Arc::new(start::cache_of(recipe, (&self.pool, self.dataset.pixels), sizing, self.budget)?);
         self.caches.insert(key, Arc::clone(&cache));
         Ok(cache)
     }
