@@ -102,7 +102,9 @@ impl TrainError {
             ),
             TrainError::EmptySplit { split, .. } => format!("check `{split}:` in the data.yaml"),
             TrainError::OtherTask { task, .. } => format!("add task={task}, or choose another model"),
-            TrainError::NotOnGpu { .. } => "leave device= out, or give device=cpu".into(),
+            TrainError::NotOnGpu { .. } => {
+                "leave device= out, or give device=cpu; bits=8 cuts 16 bits to 8".into()
+            }
             TrainError::NoBoxes { .. } => {
                 "label files stand in labels/ beside images/, one .txt an image".into()
             }

@@ -22,7 +22,7 @@ pub(super) fn run(
     opened: &Opened,
     imgsz: u32,
 ) -> Result<ExitCode, Failure> {
-    let place = super::super::place(o.device.as_deref(), o.half, o.threads)?;
+    let place = super::super::place_for(&opened.model, (o.device.as_deref(), o.half, o.threads))?;
     let mut network = Inference::new(&opened.model, opened.params.clone(), place);
     let stop = signals::stop_flag()?;
     let mut documents = Vec::new();

@@ -38,7 +38,7 @@ pub(super) fn run(
     if items.is_empty() {
         return Err(Failure::failed(format!("{} has no {} images", o.data.display(), split.name())));
     }
-    let place = super::super::place(o.device.as_deref(), o.half, o.threads)?;
+    let place = super::super::place_for(&opened.model, (o.device.as_deref(), o.half, o.threads))?;
     let mut network = Inference::new(&opened.model, opened.params.clone(), place);
     let cache =
         image_cache(items, imgsz, CachePolicy::None, loaded.dataset.pixels).with_sizing(Sizing::Short);
