@@ -89,3 +89,124 @@ fn large_pictures_are_seen_in_tiles() {
     let small = predict(folder.path(), &["source=in/0.png", "tile=100"], b"");
     assert_eq!(small, predict(folder.path(), &["source=in/0.png"], b""));
 }
+
+/// ffmpeg, where it is installed; in CI a failure where it is not.
+fn ffmpeg(folder: &Path, arguments: &[&str]) -> Option<()> {
+    let line = ["-nostdin", "-v", "error", "-y"].iter().chain(arguments);
+    match std::process::Command::new("ffmpeg").args(line).current_dir(folder).status() {
+        Ok(status) => {
+            assert!(status.success());
+            Some(())
+        }
+        Err(_) => {
+            assert!(std::env::var_os("CI").is_none(), "ffmpeg is missing; tests/run installs it");
+            eprintln!("skipped: ffmpeg is not installed");
+            None
+        }
+    }
+}
+
+#[test]
+fn a_videos_frames_are_predicted_like_pictures() {
+    let folder = tempfile::tempdir().unwrap();
+    let at = folder.path();
+    let drawn = "testsrc=size=95x63:rate=10:duration=2";
+    // Without loss, so that its frames are the pictures' to the last byte.
+    let Some(()) = ffmpeg(at, &["-f", "lavfi", "-i", drawn, "-c:v", "ffv1", "-pix_fmt", "bgr0", "clip.mkv"])
+    else {
+        return;
+    };
+    ffmpeg(at, &["-i", "clip.mkv", "-start_number", "0", "f%02d.png"]).unwrap();
+    let frames = predict(at, &["source=clip.mkv", "batch=3"], b"");
+    let pictures = predict(at, &["source=f*.png", "batch=3"], b"");
+    assert_eq!((frames.as_array().unwrap().len(), pictures.as_array().unwrap().len()), (20, 20));
+    for (i, (frame, picture)) in
+        frames.as_array().unwrap().iter().zip(pictures.as_array().unwrap()).enumerate()
+    {
+        assert_eq!((&frame["image"], &frame["frame"]), (&"clip.mkv".into(), &i.into()));
+        assert!((frame["seconds"].as_f64().unwrap() - i as f64 / 10.0).abs() < 1e-9, "{frame}");
+        assert!(!frame["boxes"].as_array().unwrap().is_empty());
+        assert_eq!(frame["boxes"], picture["boxes"], "frame {i}");
+    }
+    let some = predict(at, &["source=clip.mkv", "vid_stride=8"], b"");
+    let some = some.as_array().unwrap();
+    assert_eq!(some.iter().map(|f| f["frame"].as_u64().unwrap()).collect::<Vec<_>>(), [0, 8, 16]);
+    assert_eq!(some[2]["boxes"], frames[16]["boxes"]);
+
+    let model = model();
+    let line = ["predict", &model, "source=clip.mkv", "imgsz=64", "project=out", "threads=1"];
+    let ran = common::onsa(at, &line);
+    assert_eq!(ran.code, 0, "{}", ran.stderr);
+    assert!(ran.stdout.contains("clip.mkv  20 frames: "), "{}", ran.stdout);
+    let made = std::fs::read(at.join("out/predict/clip.mp4")).unwrap();
+    assert_eq!(&made[4..8], b"ftyp");
+    let files = std::fs::read_dir(at.join("out/predict")).unwrap().count();
+    assert_eq!(files, 1, "nothing but the video is left");
+    let again = predict(at, &["source=out/predict/clip.mp4"], b"");
+    assert_eq!(again.as_array().unwrap().len(), 20);
+}
+
+#[test]
+fn a_video_that_is_none_is_an_error_that_names_it() {
+    let folder = tempfile::tempdir().unwrap();
+    let Some(()) = ffmpeg(folder.path(), &["-version"]) else { return };
+    // A playlist under a video's name must not make ffmpeg open what it lists.
+    for (name, text) in [("a.mp4", "no video"), ("b.ts", "#EXTM3U\n#EXTINF:1,\n/etc/passwd\n"), ("c.mkv", "")]
+    {
+        std::fs::write(folder.path().join(name), text).unwrap();
+        let (model, source) = (model(), format!("source={name}"));
+        let ran = common::onsa(folder.path(), &["predict", &model, &source, "imgsz=64"]);
+        assert_eq!((ran.code, ran.stdout.as_str()), (1, ""), "{name}");
+        assert!(ran.stderr.contains(name), "{name}: {}", ran.stderr);
+        assert!(!folder.path().join("runs").exists());
+    }
+}
+
+#[test]
+fn without_ffmpeg_a_video_is_refused_with_what_to_do() {
+    let folder = tempfile::tempdir().unwrap();
+    std::fs::write(folder.path().join("clip.mp4"), "").unwrap();
+    let model = model();
+    let mut command = common::command(folder.path(), &["predict", &model, "source=clip.mp4", "imgsz=64"]);
+    let ran = common::ran(folder.path(), command.env("PATH", folder.path()).output().unwrap());
+    assert_eq!((ran.code, ran.stdout.as_str()), (1, ""));
+    assert!(
+        ran.stderr.contains("clip.mp4 is a video") && ran.stderr.contains("install ffmpeg"),
+        "{}",
+        ran.stderr
+    );
+}
+
+#[cfg(target_os = "linux")]
+#[test]
+fn ctrl_c_ends_a_video_and_the_process_that_decodes_it() {
+    let folder = tempfile::tempdir().unwrap();
+    let drawn = "testsrc=size=96x64:rate=30:duration=600";
+    let line = ["-f", "lavfi", "-i", drawn, "-c:v", "mpeg4", "-q:v", "9", "endless.mp4"];
+    let Some(()) = ffmpeg(folder.path(), &line) else { return };
+    let model = model();
+    let line = ["predict", &model, "source=endless.mp4", "imgsz=320", "threads=1", "project=out"];
+    let mut command = common::command(folder.path(), &line);
+    let child = command.stdout(Stdio::piped()).stderr(Stdio::piped()).spawn().unwrap();
+    let part = folder.path().join("out/predict/endless.mp4.part");
+    let started = std::time::Instant::now();
+    while !part.exists() {
+        assert!(started.elapsed().as_secs() < 120, "it does not begin");
+        std::thread::sleep(std::time::Duration::from_millis(20));
+    }
+    let pid = child.id().to_string();
+    assert!(std::process::Command::new("kill").args(["-INT", &pid]).status().unwrap().success());
+    let ran = common::ran(folder.path(), child.wait_with_output().unwrap());
+    assert_eq!(ran.code, 1, "{}", ran.stderr);
+    assert!(ran.stderr.contains("stopped after"), "{}", ran.stderr);
+    assert!(!part.exists() && !folder.path().join("out/predict/endless.mp4").exists());
+    let ours = |entry: std::fs::DirEntry| {
+        let words = std::fs::read(entry.path().join("cmdline")).unwrap_or_default();
+        String::from_utf8_lossy(&words).contains("file:endless.mp4")
+    };
+    let running = std::fs::read_dir("/proc").unwrap().filter_map(Result::ok).filter(|e| {
+        // Only what runs in this test's folder.
+        std::fs::read_link(e.path().join("cwd")).is_ok_and(|cwd| cwd == folder.path().canonicalize().unwrap())
+    });
+    assert_eq!(running.map(ours).filter(|is| *is).count(), 0);
+}

@@ -18,6 +18,8 @@ pub const DICOM_ELEMENTS: u32 = 1 << 20;
 pub const DICOM_DEPTH: u32 = 16;
 /// Bytes of a value of a DICOM file that is read.
 pub const DICOM_VALUE_BYTES: u32 = 1_024;
+/// Most frames of one video that are looked at: two hours at 30 a second.
+pub const VIDEO_FRAMES: u64 = 216_000;
 /// Largest `data.yaml`, in bytes.
 pub const DATA_YAML_BYTES: u64 = 4 << 20;
 /// Deepest nesting of lists and mappings in a `data.yaml`.

@@ -1,8 +1,11 @@
 //! Prediction on image files.
 
+pub mod ahead;
+pub mod guess;
 pub mod source;
 pub mod stream;
 pub mod tiles;
+pub mod video;
 pub mod view;
 
 use std::path::{Path, PathBuf};
@@ -12,14 +15,16 @@ use fast_image_resize::images::ImageRef;
 use fast_image_resize::{FilterType, PixelType, ResizeAlg, ResizeOptions, Resizer};
 
 use crate::boxes::Detection;
+use crate::data::cache::Sizing;
+use crate::data::classify::centre_square;
 use crate::data::letterbox::Letterbox;
 use crate::data::raster::Rgb8;
+use crate::data::resize::resize_averaging;
 use crate::engine::Inference;
-use crate::evaluate::classify::top_classes;
 use crate::evaluate::{EvaluateError, Postprocess, detections};
 use crate::models::ModelError;
-use crate::train::loss::log_softmax;
-
+pub use video::Frame;
+use video::VideoError;
 pub use view::View;
 
 /// The model's largest stride.
@@ -30,6 +35,8 @@ const STRIDE: usize = 32;
 pub struct Prediction {
     /// The file.
     pub path: PathBuf,
+    /// Of a video: which frame.
+    pub frame: Option<Frame>,
     /// The image, upright; of 16 bits or other channels a preview of it.
     pub image: Arc<Rgb8>,
     /// Detections in pixels of the image, best first.
@@ -69,29 +76,12 @@ pub enum PredictError {
         /// What is wrong with it.
         reason: String,
     },
+    /// A video.
+    #[error(transparent)]
+    Video(#[from] VideoError),
     /// There is nothing to predict on.
-    #[error("{}: there is no image here (JPEG, PNG, WebP, BMP, TIFF, DICOM)", .0.display())]
+    #[error("{}: there is no image here (JPEG, PNG, WebP, BMP, TIFF, DICOM), and no video", .0.display())]
     NoImages(PathBuf),
-}
-
-/// The image files that a source names: a file, or a folder's images in the order of their names.
-///
-/// # Errors
-/// See [`PredictError`].
-pub fn images(source: &Path) -> Result<Vec<PathBuf>, PredictError> {
-    let failed = |source_error| PredictError::Folder { path: source.to_owned(), source: source_error };
-    if source.is_file() {
-        return Ok(vec![source.to_owned()]);
-    }
-    let mut paths = Vec::new();
-    for entry in std::fs::read_dir(source).map_err(failed)? {
-        let path = entry.map_err(failed)?.path();
-        if path.is_file() && onsa_intake::picture::is_picture_name(&path) == Some(true) {
-            paths.push(path);
-        }
-    }
-    paths.sort();
-    if paths.is_empty() { Err(PredictError::NoImages(source.to_owned())) } else { Ok(paths) }
 }
 
 /// How an image is fitted to the network.
@@ -137,29 +127,26 @@ fn average(image: &Rgb8, (width, height): (usize, usize)) -> Rgb8 {
     Rgb8 { width, height, data: small.into_vec() }
 }
 
+/// A classifier's input for one image: its short side brought to `side` pixels, its middle square, RGB, 0 to 1:
+/// `[1, side, side, 3]`.
+pub fn middle_square(image: &Rgb8, side: usize) -> Vec<f32> {
+    let (width, height) = Sizing::Short.size(image.width as u32, image.height as u32, side as u32);
+    let whole = (0.0, 0.0, image.width as f64, image.height as f64);
+    let small = resize_averaging(image, whole, (width as usize, height as usize));
+    let mut square = vec![0; side * side * 3];
+    centre_square(&small, side, &mut square);
+    square.iter().map(|&v| f32::from(v) / 255.0).collect()
+}
+
 /// What a classifier takes one image for.
 #[derive(Clone, Debug, PartialEq)]
 pub struct Guessed {
     /// The file.
     pub path: PathBuf,
+    /// Of a video: which frame.
+    pub frame: Option<Frame>,
     /// The likeliest classes (five, or all where there are fewer) and their probabilities, the likeliest first.
     pub top5: Vec<(u32, f64)>,
-}
-
-/// Runs a classifier on the middle square of one image file, brought to `imgsz` pixels a side.
-///
-/// # Errors
-/// See [`PredictError`].
-pub fn classify(network: &mut Inference, path: &Path, imgsz: u32) -> Result<Guessed, PredictError> {
-    let input = View::read(path, network.channels())?.centre(imgsz);
-    let side = imgsz as usize;
-    let logits = network.logits([1, side, side], &input)?;
-    if logits.iter().any(|v| !v.is_finite()) {
-        return Err(EvaluateError::NonFiniteOutput { image: 0, anchor: 0 }.into());
-    }
-    let scores: Vec<f64> = log_softmax(logits).into_iter().map(f64::exp).collect();
-    let top5 = top_classes(&scores, 5).into_iter().map(|class| (class as u32, scores[class])).collect();
-    Ok(Guessed { path: path.to_owned(), top5 })
 }
 
 /// Runs the network on one image file.
@@ -182,5 +169,5 @@ pub fn predict(
     for detection in &mut found {
         detection.bbox = letterbox.box_to_source(&detection.bbox);
     }
-    Ok(Prediction { path: path.to_owned(), image: view.shown(), detections: found })
+    Ok(Prediction { path: path.to_owned(), frame: None, image: view.shown(), detections: found })
 }

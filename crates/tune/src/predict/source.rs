@@ -4,6 +4,7 @@ use std::io::Read;
 use std::path::{Path, PathBuf};
 
 use super::PredictError;
+use super::video::is_video_name;
 
 /// Largest list of paths that is read, in bytes.
 const LIST_BYTES: u64 = onsa_intake::limits::LIST_FILE_BYTES;
@@ -17,19 +18,26 @@ pub enum Input {
     File(PathBuf),
     /// A file's bytes, from the standard input.
     Bytes(Vec<u8>),
+    /// A video's file.
+    Video(PathBuf),
 }
 
 impl Input {
+    /// A file, by its name a picture or a video.
+    fn of(path: PathBuf) -> Input {
+        if is_video_name(&path) { Input::Video(path) } else { Input::File(path) }
+    }
+
     /// What results call it.
     pub fn name(&self) -> PathBuf {
         match self {
-            Input::File(path) => path.clone(),
+            Input::File(path) | Input::Video(path) => path.clone(),
             Input::Bytes(_) => PathBuf::from("stdin"),
         }
     }
 }
 
-/// The pictures that a source names, in a fixed order: a file; a folder's pictures; a pattern with `*`, `?` or `[…]` (`**` for
+/// The pictures and videos that a source names, in a fixed order: a file; a folder's files; a pattern with `*`, `?` or `[…]` (`**` for
 /// folders within folders); a `.txt` list, one path a line, relative to the list; `-` for the standard input, which brings one
 /// picture or a list.
 ///
@@ -50,7 +58,26 @@ pub fn inputs(source: &Path, stdin: &mut dyn Read) -> Result<Vec<Input>, Predict
     if !source.exists() && text.contains(['*', '?', '[']) {
         return pattern(&text, source);
     }
-    Ok(super::images(source)?.into_iter().map(Input::File).collect())
+    if source.is_file() {
+        return Ok(vec![Input::of(source.to_owned())]);
+    }
+    let failed = |error| PredictError::Folder { path: source.to_owned(), source: error };
+    let mut paths = Vec::new();
+    for entry in std::fs::read_dir(source).map_err(failed)? {
+        let path = entry.map_err(failed)?.path();
+        if path.is_file() && is_input(&path) {
+            paths.push(path);
+        }
+    }
+    paths.sort();
+    if paths.is_empty() {
+        return Err(PredictError::NoImages(source.to_owned()));
+    }
+    Ok(paths.into_iter().map(Input::of).collect())
+}
+
+fn is_input(path: &Path) -> bool {
+    onsa_intake::picture::is_picture_name(path) == Some(true) || is_video_name(path)
 }
 
 fn limited(reader: impl Read, limit: u64) -> std::io::Result<Vec<u8>> {
@@ -91,7 +118,7 @@ fn list(bytes: &[u8], folder: &Path, name: &Path) -> Result<Vec<Input>, PredictE
                 reason: format!("line {}: there is no file {}", number + 1, path.display()),
             });
         }
-        out.push(Input::File(path));
+        out.push(Input::of(path));
     }
     if out.is_empty() { Err(PredictError::NoImages(name.to_owned())) } else { Ok(out) }
 }
@@ -101,8 +128,8 @@ fn pattern(text: &str, source: &Path) -> Result<Vec<Input>, PredictError> {
     let mut out = Vec::new();
     for entry in glob::glob(text).map_err(|e| wrong(e.to_string()))? {
         let path = entry.map_err(|e| wrong(e.to_string()))?;
-        if path.is_file() && onsa_intake::picture::is_picture_name(&path) == Some(true) {
-            out.push(Input::File(path));
+        if path.is_file() && is_input(&path) {
+            out.push(Input::of(path));
         }
     }
     if out.is_empty() { Err(PredictError::NoImages(source.to_owned())) } else { Ok(out) }
@@ -130,12 +157,18 @@ mod tests {
         for (i, name) in ["b.png", "a.png", "deep/c.png"].iter().enumerate() {
             image::RgbImage::from_pixel(8, 8, image::Rgb([i as u8; 3])).save(at(name)).unwrap();
         }
+        std::fs::write(at("deep/d.MP4"), "").unwrap();
         std::fs::write(at("note.txt"), "# two\n\nb.png\ndeep/c.png\n").unwrap();
         let mut none = std::io::empty();
         let mut all = |source: PathBuf| names(&inputs(&source, &mut none).unwrap(), folder.path());
         assert_eq!(all(folder.path().to_owned()), ["a.png", "b.png"]);
         assert_eq!(all(at("*.png")), ["a.png", "b.png"]);
         assert_eq!(all(at("**/*.png")), ["a.png", "b.png", "deep/c.png"]);
+        assert_eq!(all(at("deep")), ["deep/c.png", "deep/d.MP4"]);
+        assert_eq!(
+            inputs(&at("deep/d.MP4"), &mut std::io::empty()).unwrap(),
+            [Input::Video(at("deep/d.MP4"))]
+        );
         assert_eq!(all(at("note.txt")), ["b.png", "deep/c.png"]);
         let bytes = std::fs::read(at("a.png")).unwrap();
         let read = inputs(Path::new("-"), &mut &bytes[..]).unwrap();

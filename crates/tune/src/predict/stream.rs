@@ -1,16 +1,15 @@
-//! Many pictures: decoded ahead by threads of their own while the network runs batches of those that are ready.
+//! Many pictures through a detector: batches of those that are ready.
 
-use std::sync::mpsc::{Receiver, sync_channel};
+use std::sync::atomic::AtomicBool;
 
+use super::ahead::{Next, Ready, pictures};
 use super::source::Input;
 use super::tiles::{Tiling, tiled};
+use super::video::{self, Video};
 use super::{Fit, PredictError, Prediction, Reduction, View};
 use crate::data::letterbox::Letterbox;
 use crate::engine::Inference;
 use crate::evaluate::Postprocess;
-
-/// Pictures that each thread decodes ahead.
-const AHEAD: usize = 4;
 
 /// How a stream is predicted.
 #[derive(Clone, Debug)]
@@ -29,16 +28,23 @@ pub struct StreamOptions {
     pub tiling: Option<Tiling>,
 }
 
-struct Ready {
-    input: usize,
-    view: View,
+/// A picture's place in the network's input.
+struct Fitted {
     letterbox: Letterbox,
     pixels: Vec<f32>,
     /// Larger than a tile: its pixels are cut later.
     is_tiled: bool,
 }
 
-/// Predicts on every input in turn and hands over each result in their order; `each` says whether to go on.
+impl StreamOptions {
+    fn fit(&self, view: &View) -> Fitted {
+        let (letterbox, pixels) = view.preprocess(self.imgsz, self.fit.0, self.fit.1);
+        let is_tiled = self.tiling.as_ref().is_some_and(|tiling| tiling.applies(view.size()));
+        Fitted { letterbox, pixels, is_tiled }
+    }
+}
+
+/// Predicts on every picture in turn and hands over each result in their order; `each` says whether to go on.
 ///
 /// # Errors
 /// The first picture that cannot be read, once those before it are done; the network; or what `each` returns.
@@ -46,94 +52,88 @@ pub fn stream<E: From<PredictError>>(
     network: &mut Inference,
     inputs: &[Input],
     options: &StreamOptions,
+    each: impl FnMut(Prediction) -> Result<bool, E>,
+) -> Result<(), E> {
+    let fit = |view: &View| options.fit(view);
+    let channels = network.channels();
+    pictures(inputs, (channels, options.workers), fit, |next| batches(network, options, next, each))
+}
+
+/// The same for a video's frames. Where `stop` turns true it ends before the next frame, also where none comes.
+///
+/// # Errors
+/// As [`stream`], and what the decoder says.
+pub fn stream_video<E: From<PredictError>>(
+    network: &mut Inference,
+    video: &Video,
+    options: &StreamOptions,
+    stop: &AtomicBool,
+    each: impl FnMut(Prediction) -> Result<bool, E>,
+) -> Result<(), E> {
+    let fit = |view: &View| options.fit(view);
+    video::frames(video, network.channels(), fit, stop, |next| batches(network, options, next, each))
+}
+
+fn batches<E: From<PredictError>>(
+    network: &mut Inference,
+    options: &StreamOptions,
+    next: Next<'_, Fitted>,
     mut each: impl FnMut(Prediction) -> Result<bool, E>,
 ) -> Result<(), E> {
-    let channels = network.channels();
-    let workers = options.workers.clamp(1, inputs.len().max(1));
-    std::thread::scope(|scope| {
-        // Thread k decodes inputs k, k + workers, …: read in turn, they come in order, and none runs far ahead.
-        let mut sources: Vec<Receiver<Result<Ready, PredictError>>> = Vec::new();
-        for k in 0..workers {
-            let (sender, receiver) = sync_channel(AHEAD);
-            sources.push(receiver);
-            scope.spawn(move || {
-                for i in (k..inputs.len()).step_by(workers) {
-                    if sender.send(ready(&inputs[i], i, channels, options)).is_err() {
-                        return;
-                    }
+    let mut held: Option<Ready<Fitted>> = None;
+    let mut failed = None;
+    let mut ended = false;
+    while failed.is_none() && (!ended || held.is_some()) {
+        let mut batch: Vec<Ready<Fitted>> = held.take().into_iter().collect();
+        while batch.len() < options.batch.max(1) && !ended {
+            match next() {
+                None => ended = true,
+                Some(Ok(one)) if batch.first().is_none_or(|first| fits(first, &one)) => batch.push(one),
+                Some(Ok(other)) => {
+                    held = Some(other);
+                    break;
                 }
-            });
-        }
-        let mut held: Option<Ready> = None;
-        let mut next = 0;
-        let mut failed = None;
-        while failed.is_none() && (next < inputs.len() || held.is_some()) {
-            let mut batch: Vec<Ready> = held.take().into_iter().collect();
-            while batch.len() < options.batch && next < inputs.len() {
-                let Ok(got) = sources[next % workers].recv() else { break };
-                next += 1;
-                match got {
-                    Ok(one) if batch.first().is_none_or(|first| fits(first, &one)) => batch.push(one),
-                    Ok(other) => {
-                        held = Some(other);
-                        break;
-                    }
-                    Err(error) => {
-                        failed = Some(error);
-                        break;
-                    }
-                }
-            }
-            for prediction in run(network, batch, inputs, options)? {
-                if !each(prediction)? {
-                    return Ok(());
+                Some(Err(error)) => {
+                    failed = Some(error);
+                    break;
                 }
             }
         }
-        failed.map_or(Ok(()), |error| Err(error.into()))
-    })
+        for prediction in run(network, batch, options)? {
+            if !each(prediction)? {
+                return Ok(());
+            }
+        }
+    }
+    failed.map_or(Ok(()), |error| Err(error.into()))
 }
 
-fn fits(a: &Ready, b: &Ready) -> bool {
-    !a.is_tiled
-        && !b.is_tiled
-        && (a.letterbox.height, a.letterbox.width) == (b.letterbox.height, b.letterbox.width)
-}
-
-fn ready(
-    input: &Input,
-    index: usize,
-    channels: usize,
-    options: &StreamOptions,
-) -> Result<Ready, PredictError> {
-    let view = View::open(input, channels)?;
-    let (letterbox, pixels) = view.preprocess(options.imgsz, options.fit.0, options.fit.1);
-    let is_tiled = options.tiling.as_ref().is_some_and(|tiling| tiling.applies(view.size()));
-    Ok(Ready { input: index, view, letterbox, pixels, is_tiled })
+fn fits(a: &Ready<Fitted>, b: &Ready<Fitted>) -> bool {
+    let size = |of: &Ready<Fitted>| (of.fitted.letterbox.height, of.fitted.letterbox.width);
+    !a.fitted.is_tiled && !b.fitted.is_tiled && size(a) == size(b)
 }
 
 fn run(
     network: &mut Inference,
-    batch: Vec<Ready>,
-    inputs: &[Input],
+    batch: Vec<Ready<Fitted>>,
     options: &StreamOptions,
 ) -> Result<Vec<Prediction>, PredictError> {
     let rules = &options.rules;
-    let Some(first) = batch.first() else { return Ok(Vec::new()) };
+    let Some(first) = batch.first().map(|ready| &ready.fitted) else { return Ok(Vec::new()) };
     if let (true, Some(tiling)) = (first.is_tiled, &options.tiling) {
         let mut out = Vec::new();
-        for Ready { input, view, .. } in batch {
+        for Ready { path, frame, view, .. } in batch {
             let detections = tiled(network, &view, options.imgsz, options.fit.1, rules, tiling)?;
-            out.push(Prediction { path: inputs[input].name(), image: view.shown(), detections });
+            out.push(Prediction { path, frame, image: view.shown(), detections });
         }
         return Ok(out);
     }
     let size = [batch.len(), first.letterbox.height, first.letterbox.width];
     let joined;
     let pixels = match &batch[..] {
-        [one] => &one.pixels,
+        [one] => &one.fitted.pixels,
         all => {
-            joined = all.iter().flat_map(|ready| &ready.pixels).copied().collect::<Vec<f32>>();
+            joined = all.iter().flat_map(|ready| &ready.fitted.pixels).copied().collect::<Vec<f32>>();
             &joined
         }
     };
@@ -141,11 +141,11 @@ fn run(
     let maps = network.run(size, pixels)?;
     let head = maps.head()?;
     let found = pool.install(|| crate::evaluate::detections(&head, rules))?;
-    let make = |(ready, mut detections): (Ready, Vec<crate::boxes::Detection>)| {
+    let make = |(ready, mut detections): (Ready<Fitted>, Vec<crate::boxes::Detection>)| {
         for detection in &mut detections {
-            detection.bbox = ready.letterbox.box_to_source(&detection.bbox);
+            detection.bbox = ready.fitted.letterbox.box_to_source(&detection.bbox);
         }
-        Prediction { path: inputs[ready.input].name(), image: ready.view.shown(), detections }
+        Prediction { path: ready.path, frame: ready.frame, image: ready.view.shown(), detections }
     };
     Ok(batch.into_iter().zip(found).map(make).collect())
 }

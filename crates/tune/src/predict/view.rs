@@ -6,12 +6,11 @@ use std::sync::Arc;
 use onsa_intake::picture::{self, Picture, Pixels};
 
 use super::source::Input;
-use super::{Fit, PredictError, Reduction, STRIDE, preprocess};
+use super::{Fit, PredictError, Reduction, STRIDE, middle_square, preprocess};
 use crate::data::cache::Sizing;
 use crate::data::deep::{self, Deep};
 use crate::data::letterbox::Letterbox;
 use crate::data::raster::Rgb8;
-use crate::data::{classify, resize};
 use crate::train::start::deep_of;
 
 /// A decoded picture.
@@ -34,6 +33,7 @@ impl View {
         let picture = match input {
             Input::File(path) => picture::read_as(path, wanted),
             Input::Bytes(bytes) => picture::decode_as(bytes, wanted, &input.name()),
+            Input::Video(_) => return Err(failed("it is a video, not a picture".into())),
         };
         View::of(picture.map_err(|e| failed(e.into()))?, channels).map_err(failed)
     }
@@ -107,11 +107,7 @@ impl View {
         let (small, whole) = ((w as usize, h as usize), (0.0, 0.0, width as f64, height as f64));
         let side = imgsz as usize;
         match self {
-            View::Rgb(image) => {
-                let mut square = vec![0; side * side * 3];
-                classify::centre_square(&resize::resize_averaging(image, whole, small), side, &mut square);
-                square.iter().map(|&v| f32::from(v) / 255.0).collect()
-            }
+            View::Rgb(image) => middle_square(image, side),
             View::Deep(image) => {
                 let mut square = vec![0; side * side * image.channels];
                 deep::centre_square(&deep::resize_averaging(image, whole, small), side, &mut square);
