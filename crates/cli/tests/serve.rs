@@ -30,7 +30,10 @@ impl Server {
     fn start(more: &[&str], key: Option<&str>) -> Server {
         let folder = tempfile::tempdir().unwrap();
         let model = format!("model=tiny:{}", model());
-        let mut line = vec!["serve", &model, "port=0", "--json"];
+        let mut line = vec!["serve", "port=0", "--json"];
+        if !more.iter().any(|m| m.starts_with("model=")) {
+            line.push(&model);
+        }
         if !more.iter().any(|m| m.starts_with("imgsz=")) {
             line.push("imgsz=64");
         }
@@ -153,6 +156,29 @@ fn an_answer_is_what_predict_says() {
         assert_eq!(answer, expected[0], "{name}");
     }
     assert!(boxes > 0, "nothing to compare");
+}
+
+#[test]
+fn a_classifier_answers_with_classes() {
+    let models = tempfile::tempdir().unwrap();
+    let path = models.path().join(common::small_classifier(models.path()));
+    let model = format!("model=tiny:{},leaves:{}", self::model(), path.display());
+    let server = Server::start(&[&model, "device=cpu"], None);
+    let body = png(90, 60, 5);
+    let answer = server.request("POST", "/v1/models/leaves/predict", "", &body);
+    assert_eq!(answer.status, 200, "{}", String::from_utf8_lossy(&answer.body));
+    let answer = answer.json();
+    std::fs::write(server.folder.path().join("p.png"), &body).unwrap();
+    let model = format!("model={}", path.display());
+    let line = ["predict", &model, "source=p.png", "imgsz=64", "device=cpu", "save=false", "--json"];
+    let said: Value = serde_json::from_str(&common::onsa(server.folder.path(), &line).stdout).unwrap();
+    assert_eq!(answer["top5"].as_array().unwrap().len(), 5);
+    for (a, b) in answer["top5"].as_array().unwrap().iter().zip(said[0]["top5"].as_array().unwrap()) {
+        assert_eq!(a["class"], b["class"]);
+        assert!((a["score"].as_f64().unwrap() - b["score"].as_f64().unwrap()).abs() < 1e-6, "{a} {b}");
+    }
+    let models = server.request("GET", "/v1/models", "", b"").json();
+    assert_eq!((&models[0]["task"], &models[1]["task"]), (&"detect".into(), &"classify".into()));
 }
 
 #[test]

@@ -7,24 +7,44 @@ use std::time::{Duration, Instant};
 
 use onsa_tune::boxes::Detection;
 use onsa_tune::data::letterbox::Letterbox;
-use onsa_tune::engine::Inference;
+use onsa_tune::data::raster::Rgb8;
+use onsa_tune::engine::{Inference, Place};
 use onsa_tune::evaluate::{Postprocess, nms};
+use onsa_tune::models::Task;
 use onsa_tune::models::open::Opened;
-use onsa_tune::predict::{Fit, Reduction};
+use onsa_tune::predict::guess::likeliest;
+use onsa_tune::predict::{Fit, Reduction, middle_square, preprocess};
 use tokio::sync::{Semaphore, oneshot};
 
 use super::metrics::Metrics;
 
-/// A picture ready for the network, and where its boxes go.
-pub struct Job {
-    /// How it was fitted.
-    pub letterbox: Letterbox,
+/// A picture as the network takes it.
+pub struct Fitted {
+    /// Where it lies in a detector's input; none of a classifier, which sees the middle square.
+    pub letterbox: Option<Letterbox>,
+    /// Height and width of the input.
+    pub size: (usize, usize),
     /// `[height, width, 3]`, 0 to 1.
     pub input: Vec<f32>,
+}
+
+/// What a network says of a picture.
+#[derive(Clone, Debug)]
+pub enum Found {
+    /// A detector: boxes in pixels of the picture.
+    Boxes(Vec<Detection>),
+    /// A classifier: the likeliest classes and their probabilities.
+    Classes(Vec<(u32, f64)>),
+}
+
+/// A picture ready for the network, and where its answer goes.
+pub struct Job {
+    /// The picture.
+    pub fitted: Fitted,
     /// Which boxes are wanted.
     pub rules: Postprocess,
     /// Who waits.
-    pub reply: oneshot::Sender<Result<Vec<Detection>, String>>,
+    pub reply: oneshot::Sender<Result<Found, String>>,
 }
 
 /// A model that can be asked.
@@ -33,9 +53,11 @@ pub struct Served {
     pub name: String,
     /// Class names.
     pub names: Vec<String>,
+    /// What it answers with.
+    pub task: Task,
     /// Long side of its input, pixels.
     pub imgsz: usize,
-    /// How pictures are fitted.
+    /// How pictures are fitted to a detector.
     pub fit: (Fit, Reduction),
     /// The network's name, such as `yolo11n`.
     pub architecture: String,
@@ -68,12 +90,12 @@ impl Served {
         opened: &Opened,
         imgsz: usize,
         running: Running,
-        pool: Arc<rayon::ThreadPool>,
+        place: Place,
         metrics: Arc<Metrics>,
     ) -> std::io::Result<Served> {
         let (jobs, inbox) = sync_channel(running.queue);
         let waiting = Arc::new(AtomicUsize::new(0));
-        let network = Inference::new(&opened.model, opened.params.clone(), pool);
+        let network = Inference::new(&opened.model, opened.params.clone(), place);
         let counted = Arc::clone(&waiting);
         std::thread::Builder::new()
             .name(format!("onsa-serve-{name}"))
@@ -82,6 +104,7 @@ impl Served {
         Ok(Served {
             name,
             names: opened.names.clone(),
+            task: opened.model.task(),
             imgsz,
             // As `onsa predict` has it.
             fit: if is_onnx {
@@ -95,6 +118,19 @@ impl Served {
             jobs,
             waiting,
         })
+    }
+
+    /// A picture as this model's network takes it.
+    pub fn prepare(task: Task, imgsz: usize, fit: (Fit, Reduction), image: &Rgb8) -> Fitted {
+        match task {
+            Task::Detect => {
+                let (letterbox, input) = preprocess(image, imgsz, fit.0, fit.1);
+                Fitted { letterbox: Some(letterbox), size: (letterbox.height, letterbox.width), input }
+            }
+            Task::Classify => {
+                Fitted { letterbox: None, size: (imgsz, imgsz), input: middle_square(image, imgsz) }
+            }
+        }
     }
 
     /// Puts a job in the queue; false where the model's thread has gone. The caller holds a place, so there is room.
@@ -135,7 +171,7 @@ fn work(
         jobs.retain(|job| !job.reply.is_closed());
         let mut by_size: HashMap<(usize, usize), Vec<Job>> = HashMap::new();
         for job in jobs {
-            by_size.entry((job.letterbox.height, job.letterbox.width)).or_default().push(job);
+            by_size.entry(job.fitted.size).or_default().push(job);
         }
         for (size, mut jobs) in by_size {
             while !jobs.is_empty() {
@@ -153,30 +189,13 @@ fn work(
 fn answer(network: &mut Inference, (height, width): (usize, usize), mut batch: Vec<Job>) {
     let mut images = Vec::with_capacity(batch.len() * height * width * 3);
     for job in &mut batch {
-        images.append(&mut job.input);
+        images.append(&mut job.fitted.input);
     }
-    let pool = network.pool();
-    let found: Result<Vec<Vec<Detection>>, String> = (|| {
-        let maps = network.run([batch.len(), height, width], &images).map_err(|e| e.to_string())?;
-        let head = maps.head().map_err(|e| e.to_string())?;
-        pool.install(|| {
-            batch
-                .iter()
-                .enumerate()
-                .map(|(i, job)| {
-                    let rules = &job.rules;
-                    let candidates = head
-                        .candidates(i, rules.conf, rules.multi_label, rules.max_candidates)
-                        .map_err(|e| e.to_string())?;
-                    let mut kept = nms(&candidates, rules.iou, rules.max_det, rules.agnostic);
-                    for detection in &mut kept {
-                        detection.bbox = job.letterbox.box_to_source(&detection.bbox);
-                    }
-                    Ok(kept)
-                })
-                .collect()
-        })
-    })();
+    let size = [batch.len(), height, width];
+    let found = match network.model().task() {
+        Task::Detect => detect(network, size, &images, &batch),
+        Task::Classify => classify(network, size, &images),
+    };
     match found {
         Ok(all) => {
             for (job, kept) in batch.into_iter().zip(all) {
@@ -190,4 +209,41 @@ fn answer(network: &mut Inference, (height, width): (usize, usize), mut batch: V
             }
         }
     }
+}
+
+fn detect(
+    network: &mut Inference,
+    size: [usize; 3],
+    images: &[f32],
+    batch: &[Job],
+) -> Result<Vec<Found>, String> {
+    let pool = network.pool();
+    let maps = network.run(size, images).map_err(|e| e.to_string())?;
+    let head = maps.head().map_err(|e| e.to_string())?;
+    pool.install(|| {
+        batch
+            .iter()
+            .enumerate()
+            .map(|(i, job)| {
+                let rules = &job.rules;
+                let candidates = head
+                    .candidates(i, rules.conf, rules.multi_label, rules.max_candidates)
+                    .map_err(|e| e.to_string())?;
+                let mut kept = nms(&candidates, rules.iou, rules.max_det, rules.agnostic);
+                for detection in &mut kept {
+                    if let Some(letterbox) = &job.fitted.letterbox {
+                        detection.bbox = letterbox.box_to_source(&detection.bbox);
+                    }
+                }
+                Ok(Found::Boxes(kept))
+            })
+            .collect()
+    })
+}
+
+fn classify(network: &mut Inference, size: [usize; 3], images: &[f32]) -> Result<Vec<Found>, String> {
+    let logits = network.logits(size, images).map_err(|e| e.to_string())?;
+    likeliest(logits, size[0])
+        .map(|all| all.into_iter().map(Found::Classes).collect())
+        .map_err(|e| e.to_string())
 }

@@ -97,13 +97,13 @@ fn prediction() -> Value {
     let number = || json!({"type": "number"});
     json!({
         "type": "object",
-        "required": ["image", "width", "height", "boxes", "model"],
+        "required": ["image", "width", "height", "model"],
         "properties": {
             "image": {"type": "string"},
             "width": {"type": "integer", "description": "Pixels, upright"},
             "height": {"type": "integer"},
             "model": {"type": "string"},
-            "boxes": {"type": "array", "items": {
+            "boxes": {"type": "array", "description": "Of a detector", "items": {
                 "type": "object",
                 "required": ["class", "name", "score", "xyxy"],
                 "properties": {
@@ -114,6 +114,15 @@ fn prediction() -> Value {
                         "type": "array", "items": number(), "minItems": 4, "maxItems": 4,
                         "description": "Left, top, right, bottom in pixels of the picture",
                     },
+                },
+            }},
+            "top5": {"type": "array", "description": "Of a classifier: the likeliest classes first", "items": {
+                "type": "object",
+                "required": ["class", "name", "score"],
+                "properties": {
+                    "class": {"type": "integer"},
+                    "name": {"type": "string"},
+                    "score": {"type": "number", "minimum": 0, "maximum": 1},
                 },
             }},
         },

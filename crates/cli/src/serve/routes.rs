@@ -15,10 +15,8 @@ use axum::routing::{get, post};
 use axum::{Extension, Json, Router};
 use http_body_util::BodyExt;
 use onsa_intake::picture::{self, PictureError};
-use onsa_tune::boxes::Detection;
 use onsa_tune::data::raster::Rgb8;
 use onsa_tune::evaluate::Postprocess;
-use onsa_tune::predict::preprocess;
 use serde::Deserialize;
 use serde_json::{Value, json};
 use tokio::sync::{Semaphore, oneshot};
@@ -26,9 +24,9 @@ use tokio::sync::{Semaphore, oneshot};
 use super::config::Config;
 use super::guard::Guard;
 use super::metrics::Metrics;
-use super::model::{Job, Served};
+use super::model::{Found, Job, Served};
 use super::openapi::{self, ROUTES};
-use crate::verbs::predict::boxes;
+use crate::verbs::predict::{boxes, top5};
 
 /// Bodies held at a time, in bytes, over all requests.
 const BODIES: usize = 512 << 20;
@@ -146,7 +144,7 @@ async fn models(State(shared): State<Arc<Shared>>) -> Json<Value> {
         .iter()
         .map(|m| {
             json!({
-                "name": m.name, "architecture": m.architecture, "task": "detect", "imgsz": m.imgsz,
+                "name": m.name, "architecture": m.architecture, "task": m.task.name(), "imgsz": m.imgsz,
                 "classes": m.names, "licence": m.licence,
             })
         })
@@ -230,18 +228,17 @@ async fn run(
     let bytes = read(shared, headers, body).await?;
     let place = model.places.try_acquire().map_err(|_| full())?;
     let decoder = shared.decoders.acquire().await.map_err(|_| full())?;
-    let (fit, imgsz, max_pixels) = (model.fit, model.imgsz, shared.config.max_pixels);
+    let (task, imgsz, fit, max_pixels) = (model.task, model.imgsz, model.fit, shared.config.max_pixels);
     let prepared = tokio::task::spawn_blocking(move || {
         let image = decode(&bytes, max_pixels)?;
-        let (letterbox, input) = preprocess(&image, imgsz, fit.0, fit.1);
-        Ok((image.width, image.height, letterbox, input))
+        Ok((image.width, image.height, Served::prepare(task, imgsz, fit, &image)))
     })
     .await
     .map_err(|_| no(StatusCode::INTERNAL_SERVER_ERROR, "the decoder failed".to_owned()))?;
     drop(decoder);
-    let (width, height, letterbox, input) = prepared.map_err(|(status, reason)| no(status, reason))?;
+    let (width, height, fitted) = prepared.map_err(|(status, reason)| no(status, reason))?;
     let (reply, answer) = oneshot::channel();
-    if !model.send(Job { letterbox, input, rules, reply }) {
+    if !model.send(Job { fitted, rules, reply }) {
         return Err(no(StatusCode::SERVICE_UNAVAILABLE, "the model has stopped".to_owned()));
     }
     let found = match answer.await {
@@ -253,14 +250,19 @@ async fn run(
     Ok(Json(document(&wanted, model, (width, height), &found)).into_response())
 }
 
-fn document(wanted: &Wanted, model: &Served, size: (usize, usize), found: &[Detection]) -> Value {
-    json!({
+fn document(wanted: &Wanted, model: &Served, size: (usize, usize), found: &Found) -> Value {
+    let mut document = json!({
         "image": wanted.image.as_deref().unwrap_or_default(),
         "width": size.0,
         "height": size.1,
-        "boxes": boxes(found, &model.names),
         "model": model.name,
-    })
+    });
+    let (key, answer) = match found {
+        Found::Boxes(detections) => ("boxes", boxes(detections, &model.names).into()),
+        Found::Classes(classes) => ("top5", top5(classes, &model.names).into()),
+    };
+    document[key] = answer;
+    document
 }
 
 fn find(shared: &Shared, name: Option<String>) -> Result<&Served, (StatusCode, String)> {

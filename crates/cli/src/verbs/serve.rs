@@ -5,8 +5,8 @@ use std::process::ExitCode;
 use std::sync::Arc;
 use std::time::Duration;
 
-use onsa_tune::engine;
-use onsa_tune::models::open;
+use onsa_tune::models::{Task, open};
+use onsa_tune::train::recipe::CLASSIFY_IMGSZ;
 use onsa_tune::train::recipe::table::{self, ArgumentError, any};
 use serde_json::json;
 
@@ -34,7 +34,8 @@ onsa_tune::arguments! {
             port: u32 = 8080, port_number;
             /// Names by which the server may be addressed when there is no key, separated by commas; loopback always is.
             hosts: String = String::new(), any;
-            /// The long side of the network's input, in pixels.
+            /// The side of the network's input, in pixels: of a detector the long one, of a classifier both, by default those
+            /// that it was trained at.
             imgsz: u32 = 640, table::image_size;
             /// Most pictures of a batch.
             batch: u32 = 8, table::at_least_one;
@@ -52,6 +53,10 @@ onsa_tune::arguments! {
             timeout: u32 = 10, table::at_least_one;
             /// Connections at a time.
             connections: u32 = 512, table::at_least_one;
+            /// Where to compute: auto (a GPU where one can be used), cpu, cuda or cuda:N.
+            device: Option<String> = None, any;
+            /// Compute in bfloat16 on a GPU; otherwise, and on the processor always, in float32.
+            half: bool = false, any;
             /// Compute threads; by default all that the machine has.
             threads: Option<u32> = None, table::at_least_one_or_none;
         }
@@ -106,7 +111,7 @@ fn run(invocation: &Invocation) -> Result<ExitCode, Failure> {
     };
     config.check()?;
     let metrics = Arc::new(Metrics::default());
-    let models = start(&o, &config, &metrics)?;
+    let models = start(&o, args.imgsz, &config, &metrics)?;
     let runtime = tokio::runtime::Builder::new_multi_thread()
         .worker_threads(2)
         .enable_all()
@@ -119,9 +124,14 @@ fn list(text: &str) -> Vec<String> {
     text.split(',').map(|part| part.trim().to_owned()).filter(|part| !part.is_empty()).collect()
 }
 
-fn start(o: &ServeArguments, config: &Config, metrics: &Arc<Metrics>) -> Result<Vec<Served>, Failure> {
-    let side = o.imgsz as usize;
-    let pool = engine::threads(o.threads).map_err(|e| Failure::from_error(&e))?;
+/// Opens the models and starts their threads. `imgsz`: what a person gave.
+fn start(
+    o: &ServeArguments,
+    imgsz: Option<u32>,
+    config: &Config,
+    metrics: &Arc<Metrics>,
+) -> Result<Vec<Served>, Failure> {
+    let place = super::place(o.device.as_deref(), o.half, o.threads)?;
     let running = Running { queue: config.queue, batch: config.batch, gather: config.gather };
     let mut models: Vec<Served> = Vec::new();
     for given in list(&o.model) {
@@ -145,9 +155,13 @@ fn start(o: &ServeArguments, config: &Config, metrics: &Arc<Metrics>) -> Result<
             .hint("name it: model=NAME:FILE"));
         }
         let source = open::find(&file, &open::default_folders(), true)?;
+        let side = match source.task() {
+            Some(Task::Classify) => imgsz.or(source.imgsz()).unwrap_or(CLASSIFY_IMGSZ),
+            _ => o.imgsz,
+        } as usize;
         let opened = open::open(&source, None, [side, side], true, 0)?;
         super::only_rgb(&opened.model, "serve")?;
-        let served = Served::start(name, &opened, side, running, Arc::clone(&pool), Arc::clone(metrics))
+        let served = Served::start(name, &opened, side, running, place.clone(), Arc::clone(metrics))
             .map_err(|e| Failure::from_error(&e))?;
         models.push(served);
     }

@@ -41,6 +41,27 @@ pub fn ran(folder: &Path, output: Output) -> Ran {
     }
 }
 
+/// Writes a small MobileNetV3 of five classes (fixtures/classify), with its description, into `folder`: the file's name.
+pub fn small_classifier(folder: &Path) -> &'static str {
+    use onsa_intake::checkpoint::{self, Meta, write_safetensors};
+    let fixtures = Path::new(env!("CARGO_MANIFEST_DIR")).join("../../fixtures/classify");
+    let name = "mobilenet_v3_small_tiny";
+    let text = std::fs::read_to_string(fixtures.join(format!("{name}.json"))).expect("a fixture");
+    let facts: serde_json::Value = serde_json::from_str(&text).expect("JSON");
+    let read = checkpoint::read(&fixtures.join(format!("{name}.weights.safetensors"))).expect("a fixture");
+    let meta = Meta {
+        yaml: Some(facts["description"].clone()),
+        names: Some((0..5).map(|i| i.to_string()).collect()),
+        nc: Some(5),
+        task: Some("classify".to_owned()),
+        imgsz: Some([80, 80]),
+        ..Meta::default()
+    };
+    let bytes = write_safetensors(&read.tensors, &meta).expect("it fits");
+    std::fs::write(folder.join("leaves.safetensors"), bytes).expect("a folder of the test's own");
+    "leaves.safetensors"
+}
+
 /// The cache folder with every asset in place; `None` on a person's machine that has none. In CI that is a failure.
 pub fn real_assets() -> Option<PathBuf> {
     let folder = assets::folder().expect("a home folder");
