@@ -3,7 +3,7 @@ mod common;
 
 use std::path::{Path, PathBuf};
 
-use common::onsa;
+use common::{onsa, small_classifier};
 use serde_json::Value;
 
 fn tiny() -> String {
@@ -17,6 +17,8 @@ fn each_format_is_written_proved_and_described() {
     for (format, file, more) in [
         ("onnx", "m.onnx", &["nms=true", "preprocess=true"][..]),
         ("onnx", "h.onnx", &["half=true"]),
+        ("tflite", "m.tflite", &[]),
+        ("tflite", "h.tflite", &["half=true"]),
         ("torch", "m.pt", &[]),
         ("safetensors", "m.safetensors", &[]),
     ] {
@@ -46,16 +48,52 @@ fn each_format_is_written_proved_and_described() {
     }
 }
 
+/// Five folders of drawn pictures, a class each.
+fn leaves(folder: &Path) {
+    for (i, class) in ["0", "1", "2", "3", "4"].into_iter().enumerate() {
+        for (split, count) in [("train", 2), ("val", 2)] {
+            let place = folder.join("leaves").join(split).join(class);
+            std::fs::create_dir_all(&place).unwrap();
+            for k in 0..count {
+                let shade = |x: u32, y: u32| {
+                    image::Rgb(
+                        [x * 2 + k * 90, y * 3 + i as u32 * 50, (x / 7 + y / 5) * 29]
+                            .map(|v| (v % 256) as u8),
+                    )
+                };
+                image::RgbImage::from_fn(90, 70, shade).save(place.join(format!("{k}.png"))).unwrap();
+            }
+        }
+    }
+}
+
 #[test]
-fn a_litert_file_is_written_and_said_to_be_unproved() {
+fn classifiers_are_written_and_proved_in_every_format() {
     let folder = tempfile::tempdir().unwrap();
-    let ran =
-        onsa(folder.path(), &["export", &tiny(), "format=tflite", "output=m.tflite", "imgsz=64", "--json"]);
-    assert_eq!(ran.code, 0, "{}", ran.stderr);
-    let document: Value = serde_json::from_str(&ran.stdout).unwrap();
-    assert_eq!((&document["format"], &document["proof"]), (&"tflite".into(), &Value::Null));
-    assert!(ran.stderr.contains("not proved"), "{}", ran.stderr);
-    assert_eq!(&std::fs::read(folder.path().join("m.tflite")).unwrap()[4..8], b"TFL3");
+    leaves(folder.path());
+    let model = format!("model={}", small_classifier(folder.path()));
+    for (format, file, more) in [
+        ("onnx", "m.onnx", &["preprocess=true"][..]),
+        ("onnx", "h.onnx", &["half=true", "dynamic=true"]),
+        ("onnx", "i.onnx", &["int8=true", "data=leaves", "tolerance=1"]),
+        ("tflite", "m.tflite", &["data=leaves"]),
+        ("tflite", "i.tflite", &["int8=true", "data=leaves", "tolerance=1"]),
+        ("safetensors", "m.safetensors", &[]),
+    ] {
+        let (format_is, output) = (format!("format={format}"), format!("output={file}"));
+        let mut line = vec!["export", &model, &format_is, &output, "imgsz=64", "images=4", "--json"];
+        line.extend(more);
+        let ran = onsa(folder.path(), &line);
+        assert_eq!(ran.code, 0, "{file}: {}", ran.stderr);
+        let document: Value = serde_json::from_str(&ran.stdout).unwrap();
+        let proof = &document["proof"];
+        assert_eq!((&proof["ok"], &proof["images"]), (&true.into(), &4.into()), "{proof}");
+        for figure in ["top1_agreement", "max_score_difference", "top1_difference"] {
+            assert!(proof[figure].is_f64(), "{figure}: {proof}");
+        }
+        assert_eq!(proof["labelled"], more.contains(&"data=leaves"), "{proof}");
+        assert!(folder.path().join(file).is_file());
+    }
 }
 
 #[test]
@@ -80,6 +118,15 @@ fn what_makes_no_file_is_wrong_usage() {
         assert!(ran.stderr.contains(expected), "{more:?}: {}", ran.stderr);
         assert_eq!(std::fs::read_dir(folder.path()).unwrap().count(), 0);
     }
+}
+
+#[test]
+fn a_classifier_has_no_boxes_to_choose() {
+    let folder = tempfile::tempdir().unwrap();
+    let model = format!("model={}", small_classifier(folder.path()));
+    let ran = onsa(folder.path(), &["export", &model, "nms=true", "output=x.onnx", "imgsz=64"]);
+    assert_eq!((ran.code, ran.stdout.as_str()), (2, ""), "{}", ran.stderr);
+    assert!(ran.stderr.contains("this model gives none"), "{}", ran.stderr);
 }
 
 #[test]

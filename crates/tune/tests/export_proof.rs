@@ -137,13 +137,14 @@ fn a_file_that_fails_its_proof_does_not_take_its_place() {
         letterbox: false,
         suppression: None,
         tolerance,
+        class_tolerance: Precision::Int8.class_tolerance(),
     };
     let worst = photos[0].name.clone();
     let pictures = Pictures { proof: photos[..1].to_vec(), calibration: photos[..1].to_vec() };
     let error = export(&opened, &request, &pictures, &threads(2), |_, _, _| {}).unwrap_err();
     assert!(error.to_string().contains(worst.to_str().unwrap()), "{error}");
     let ExportError::Unproved { proof, kept } = error else { panic!("{error}") };
-    assert!(!proof.ok && kept.is_file());
+    assert!(!proof.ok() && kept.is_file());
     assert_eq!(std::fs::read(&output).unwrap(), b"the last good one");
     let report: serde_json::Value =
         serde_json::from_slice(&std::fs::read(folder.path().join("export.json")).unwrap()).unwrap();

@@ -2,13 +2,15 @@
 use std::path::{Path, PathBuf};
 use std::process::ExitCode;
 
+use onsa_tune::data::classify;
 use onsa_tune::data::index::{self, LoadOptions};
 use onsa_tune::engine;
 use onsa_tune::export::job::{self, ExportError, Format, Pictures, Precision, Report, Request};
 use onsa_tune::export::onnx::Suppression;
 use onsa_tune::export::pictures;
-use onsa_tune::models::Task;
-use onsa_tune::models::open::{self, Source};
+use onsa_tune::export::proof::Proved;
+use onsa_tune::models::open::{self, Opened, Source};
+use onsa_tune::models::{ModelSpec, Scale, Task, WeightSource, identify};
 use onsa_tune::train::recipe::Recipe;
 use onsa_tune::train::recipe::table::{self, ArgumentError, any};
 
@@ -38,8 +40,8 @@ onsa_tune::arguments! {
             half: bool = false, any;
             /// Convolutions in 8-bit integers, their ranges taken from training images; the cost in accuracy is stated.
             int8: bool = false, any;
-            /// Take pictures of bytes, height x width x 3, of any size, and fit them in the graph; boxes come out in
-            /// pixels of the picture.
+            /// Take pictures of bytes, height x width x 3, of any size, and fit them in the graph: letterboxed for a detector,
+            /// whose boxes come out in pixels of the picture; for a classifier the middle square.
             preprocess: bool = false, any;
             /// Choose the boxes in the graph: boxes, scores and classes come out instead of all anchors.
             nms: bool = false, any;
@@ -56,7 +58,8 @@ onsa_tune::arguments! {
             data: Option<PathBuf> = None, any;
             /// Most images to prove on.
             images: u32 = 32, table::at_least_one;
-            /// Largest difference of mAP50-95; by default .001 for float32, .005 for half, .05 for int8.
+            /// Largest difference of mAP50-95, or of a classifier's top-1 accuracy; by default .001 for float32, .005 for half,
+            /// .05 for int8.
             tolerance: Option<f64> = None, table::unit_or_none;
             /// Compute threads; by default all that the machine has.
             threads: Option<u32> = None, table::at_least_one_or_none;
@@ -99,10 +102,6 @@ fn run(invocation: &Invocation) -> Result<ExitCode, Failure> {
         (false, false) => Precision::Float32,
     };
     let source = open::find(&o.model, &open::default_folders(), true)?;
-    if source.task() == Some(Task::Classify) {
-        return Err(Failure::failed("classifiers cannot be exported yet")
-            .hint("their weights are a safetensors file with torchvision's names, which PyTorch reads"));
-    }
     let side = o.imgsz.map_or_else(|| own_size(&source), |side| [side as usize; 2]);
     let opened = open::open(&source, None, side, true, 0)?;
     super::only_rgb(&opened.model, "export")?;
@@ -116,7 +115,7 @@ fn run(invocation: &Invocation) -> Result<ExitCode, Failure> {
     let pool = engine::threads(o.threads).map_err(|e| Failure::from_error(&e))?;
     let data = o.data.clone().or_else(|| trained_on(&file));
     let pictures = match &data {
-        Some(data) => load(data, &opened.names, o.images as usize, precision)?,
+        Some(data) => load(data, &opened, o.images as usize, precision)?,
         None => {
             output::note(
                 "No validation images: the proof uses drawn pictures. Give data=DATA.yaml for your own.",
@@ -125,9 +124,9 @@ fn run(invocation: &Invocation) -> Result<ExitCode, Failure> {
             Pictures { calibration: Vec::new(), proof: drawn }
         }
     };
-    let mut tolerance = precision.tolerance();
-    if let Some(map) = o.tolerance {
-        tolerance.map = map;
+    let (mut tolerance, mut class_tolerance) = (precision.tolerance(), precision.class_tolerance());
+    if let Some(most) = o.tolerance {
+        (tolerance.map, class_tolerance.top1) = (most, most);
     }
     let request = Request {
         format,
@@ -141,6 +140,7 @@ fn run(invocation: &Invocation) -> Result<ExitCode, Failure> {
             max_det: o.max_det as usize,
         }),
         tolerance,
+        class_tolerance,
     };
     let mut counting: Option<(&'static str, Counting)> = None;
     let report = job::export(&opened, &request, &pictures, &pool, |what, done, all| {
@@ -158,11 +158,6 @@ fn run(invocation: &Invocation) -> Result<ExitCode, Failure> {
         finished.finish();
     }
     let report = report?;
-    if report.proof.is_none() {
-        output::warning(
-            "a file of this format is not proved here: compare it with the model in its own runtime",
-        );
-    }
     if invocation.json {
         output::document(&report);
     } else {
@@ -184,9 +179,18 @@ fn format_of(text: &str) -> Result<Format, Failure> {
 
 fn own_size(source: &Source) -> [usize; 2] {
     match source {
-        Source::File { checkpoint, .. } => {
-            checkpoint.meta.imgsz.map_or([640; 2], |[h, w]| [h as usize, w as usize])
-        }
+        Source::File { checkpoint, .. } => checkpoint.meta.imgsz.map_or_else(
+            || {
+                // What the published model of its kind was made for.
+                let found = identify::identify(checkpoint.meta.yaml.as_ref(), &checkpoint.tensors()).ok();
+                let side = found.filter(|found| found.task == Task::Classify).map_or(640, |found| {
+                    let scale = found.scale.unwrap_or(Scale::N);
+                    ModelSpec::classifier(found.family, scale).preprocessing.image_size
+                });
+                [side; 2]
+            },
+            |[h, w]| [h as usize, w as usize],
+        ),
         Source::Name(spec) => [spec.preprocessing.image_size; 2],
     }
 }
@@ -210,15 +214,20 @@ fn trained_on(weights: &Path) -> Option<PathBuf> {
     recipe.data.exists().then_some(recipe.data)
 }
 
-fn load(data: &Path, names: &[String], images: usize, precision: Precision) -> Result<Pictures, Failure> {
-    let loaded = index::load(data, &LoadOptions::default()).map_err(|e| Failure::from_error(&e))?;
-    let dataset = loaded.dataset;
+fn load(data: &Path, opened: &Opened, images: usize, precision: Precision) -> Result<Pictures, Failure> {
+    let (names, task) = (&opened.names, opened.model.task());
+    let dataset = match task {
+        Task::Detect => index::load(data, &LoadOptions::default()).map(|loaded| loaded.dataset),
+        Task::Classify => classify::load(data, 1.0).map(|loaded| loaded.dataset),
+    }
+    .map_err(|e| Failure::from_error(&e))?;
     let labelled = dataset.classes.len() == names.len()
         && dataset.classes.iter().zip(names).all(|(a, b)| a.trim().eq_ignore_ascii_case(b.trim()));
     if !labelled {
-        output::note(
-            "The data set's classes are not the model's: the model's own boxes stand for the labels.",
-        );
+        let own = if task == Task::Detect { "boxes" } else { "guesses" };
+        output::note(&format!(
+            "The data set's classes are not the model's: the model's own {own} stand for the labels."
+        ));
     }
     let unreadable = |(path, why): (PathBuf, String)| {
         Failure::failed(format!("{}: {why}", path.display())).hint("`onsa check` finds all such files")
@@ -240,17 +249,38 @@ fn show(report: &Report) {
         report.precision,
         output::bytes(report.bytes as u64)
     ));
-    let Some(proof) = &report.proof else { return };
-    output::line(&format!(
-        "proved by {} on {} images: {:.1}% of {} boxes agree, edges within {:.3} px, scores within {:.5}",
-        proof.runtime,
-        proof.images,
-        100.0 * proof.agreement,
-        proof.boxes,
-        proof.max_box_difference,
-        proof.max_score_difference
-    ));
-    output::line(&format!("mAP50-95 {:.4} (the model: {:.4})", proof.map50_95_export, proof.map50_95_model));
+    match &report.proof {
+        Proved::Boxes(proof) => {
+            output::line(&format!(
+                "proved by {} on {} images: {:.1}% of {} boxes agree, edges within {:.3} px, scores within {:.5}",
+                proof.runtime,
+                proof.images,
+                100.0 * proof.agreement,
+                proof.boxes,
+                proof.max_box_difference,
+                proof.max_score_difference
+            ));
+            let cost = proof.map50_95_export - proof.map50_95_model;
+            output::line(&format!(
+                "mAP50-95 {:.4} (the model: {:.4}, {cost:+.4})",
+                proof.map50_95_export, proof.map50_95_model
+            ));
+        }
+        Proved::Classes(proof) => {
+            output::line(&format!(
+                "proved by {} on {} images: {:.1}% get the same class, scores within {:.5}",
+                proof.runtime,
+                proof.images,
+                100.0 * proof.top1_agreement,
+                proof.max_score_difference
+            ));
+            let cost = proof.top1_export - proof.top1_model;
+            output::line(&format!(
+                "top-1 accuracy {:.4} (the model: {:.4}, {cost:+.4})",
+                proof.top1_export, proof.top1_model
+            ));
+        }
+    }
 }
 
 impl From<ExportError> for Failure {

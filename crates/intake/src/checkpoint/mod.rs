@@ -26,6 +26,7 @@ use sha2::{Digest, Sha256};
 
 pub use error::CheckpointError;
 pub use meta::{ConvInfo, Meta};
+pub use onnx::export_meta;
 pub use safetensors::{write_safetensors, write_safetensors_to};
 pub use tensor::{Dtype, Tensor};
 

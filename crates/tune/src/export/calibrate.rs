@@ -62,8 +62,9 @@ pub fn calibrate(
     let mut executor = Executor::new(Arc::new(plan), Arc::clone(pool));
     executor.prepare(params);
     let mut sums: HashMap<usize, Range> = HashMap::new();
+    let (normalise, channels) = (model.architecture.normalise(), model.input[3]);
     for (done, image) in images.iter().enumerate() {
-        executor.input_mut(0).copy_from_slice(image);
+        normalise.apply(image, channels, executor.input_mut(0));
         executor.forward();
         for &value in &wanted {
             let (root, start) = root_of(&graph, value);
@@ -83,8 +84,11 @@ pub fn calibrate(
     for (value, range) in sums {
         schemes[value] = Some(Scheme::of_range(range.low, range.high));
     }
-    // The picture's own steps are exact.
-    schemes[network.input] = Some(Scheme { scale: 1.0 / 255.0, zero: -128 });
+    // The picture's own steps: exact where all channels enter alike.
+    let factors = normalise.factors(channels);
+    let ends = |value: f32| factors.iter().map(move |(mean, factor)| (value - mean) * factor);
+    let (low, high) = (ends(0.0).fold(0.0, f32::min), ends(1.0).fold(0.0, f32::max));
+    schemes[network.input] = Some(Scheme::of_range(low, high));
     for (_, node, _) in network.convs() {
         if float.contains(&node.name) {
             schemes[node.output] = None;

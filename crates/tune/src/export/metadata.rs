@@ -36,7 +36,7 @@ pub fn entries(opened: &Opened, [height, width]: [usize; 2], batch: usize) -> Ve
     let mut out = vec![
         ("description".to_owned(), format!("{} exported by onsa", model.architecture.name())),
         ("version".to_owned(), env!("CARGO_PKG_VERSION").to_owned()),
-        ("task".to_owned(), "detect".to_owned()),
+        ("task".to_owned(), model.task().name().to_owned()),
         ("stride".to_owned(), stride.to_string()),
         ("batch".to_owned(), batch.to_string()),
         ("imgsz".to_owned(), python_list([height, width].iter().map(usize::to_string))),

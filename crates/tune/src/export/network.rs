@@ -64,7 +64,7 @@ pub enum Kind {
     Gate,
 }
 
-/// A convolution with its norm folded in.
+/// A convolution with its norm folded in, and the activation that cuts its result off.
 #[derive(Clone, Debug)]
 pub struct Conv {
     /// Window, step, padding, groups.
@@ -77,6 +77,9 @@ pub struct Conv {
     pub weight: Vec<f32>,
     /// `[out]`.
     pub bias: Vec<f32>,
+    /// What its result goes through at once: `Relu`, `Relu6`, or `Identity` for nothing. Together they are one operator for
+    /// every runtime, and in integers only what is left after the cut needs steps.
+    pub activation: Activation,
 }
 
 impl Conv {
@@ -120,6 +123,7 @@ impl Network {
                         out: channels,
                         weight: params.get_torch(weight.index()),
                         bias: bias.map_or_else(|| vec![0.0; channels], |b| params.get_torch(b.index())),
+                        activation: Activation::Identity,
                     })
                 }
                 Op::BatchNorm { scale, shift, mean, var, eps, name: norm, .. } => {
@@ -139,6 +143,7 @@ impl Network {
                     if uses[inputs[0]] == 1
                         && let Some(last) = out.nodes.iter_mut().find(|n| n.output == inputs[0])
                         && let Kind::Conv(conv) = &mut last.kind
+                        && conv.activation == Activation::Identity
                     {
                         fold(conv, &factors, &offsets);
                         last.output = output;
@@ -149,6 +154,11 @@ impl Network {
                         scale: factors.iter().map(|&v| v as f32).collect(),
                         shift: Some(offsets.iter().map(|&v| v as f32).collect()),
                     }
+                }
+                Op::Activation(activation @ (Activation::Relu | Activation::Relu6))
+                    if uses[inputs[0]] == 1 && out.cut_off(inputs[0], *activation, output) =>
+                {
+                    continue;
                 }
                 Op::Activation(activation) => Kind::Activation(*activation),
                 Op::Add => Kind::Add,
@@ -172,6 +182,18 @@ impl Network {
             out.nodes.push(Node { name, kind, inputs, output });
         }
         out
+    }
+
+    /// Lets the convolution that gives `value`, if one does, give its activated form `output` instead.
+    fn cut_off(&mut self, value: usize, activation: Activation, output: usize) -> bool {
+        let Some(last) = self.nodes.iter_mut().find(|n| n.output == value) else { return false };
+        let Kind::Conv(conv) = &mut last.kind else { return false };
+        if conv.activation != Activation::Identity {
+            return false;
+        }
+        conv.activation = activation;
+        last.output = output;
+        true
     }
 
     /// The convolutions with the places of their nodes.

@@ -19,8 +19,15 @@ impl Normalise {
     /// `(byte - 127) / 128`, which EfficientNet-Lite's weights expect.
     pub const LITE: Normalise = Normalise { mean: [127.0 / 255.0; 3], std: [128.0 / 255.0; 3] };
 
-    /// Writes the normalised `images` (`[…, channels]`) to `out`. With another number of channels than three, all take
-    /// the mean of the three.
+    /// What each channel is lessened by and then multiplied with. With another number of channels than three, all take the
+    /// mean of the three.
+    pub fn factors(&self, channels: usize) -> Vec<(f32, f32)> {
+        let third = |v: &[f32; 3]| v.iter().sum::<f32>() / 3.0;
+        let of = |v: &[f32; 3], c: usize| if channels == 3 { v[c] } else { third(v) };
+        (0..channels).map(|c| (of(&self.mean, c), 1.0 / of(&self.std, c))).collect()
+    }
+
+    /// Writes the normalised `images` (`[…, channels]`) to `out`.
     ///
     /// # Panics
     /// If the lengths differ.
@@ -30,10 +37,7 @@ impl Normalise {
             out.copy_from_slice(images);
             return;
         }
-        let third = |v: &[f32; 3]| v.iter().sum::<f32>() / 3.0;
-        let of = |v: &[f32; 3], c: usize| if channels == 3 { v[c] } else { third(v) };
-        let factors: Vec<(f32, f32)> =
-            (0..channels).map(|c| (of(&self.mean, c), 1.0 / of(&self.std, c))).collect();
+        let factors = self.factors(channels);
         for (image, out) in images.chunks_exact(channels).zip(out.chunks_exact_mut(channels)) {
             for ((out, &value), (mean, factor)) in out.iter_mut().zip(image).zip(&factors) {
                 *out = (value - mean) * factor;

@@ -86,6 +86,17 @@ fn metadata_entry(entry: &[u8]) -> Result<(&str, &str), CheckpointError> {
     Ok((key, value))
 }
 
+/// What the metadata entries of an exported file say, in whatever format they are kept: class names and sizes as Python
+/// literals, as Ultralytics writes them.
+///
+/// # Errors
+/// An entry that is not what its key promises.
+pub fn export_meta(entries: BTreeMap<String, String>) -> Result<Meta, CheckpointError> {
+    let mut meta = Meta { extra: entries, ..Meta::default() };
+    describe(&mut meta)?;
+    Ok(meta)
+}
+
 /// Takes the entries that Ultralytics writes (as Python literals) out of the metadata and into their fields.
 fn describe(meta: &mut Meta) -> Result<(), CheckpointError> {
     fn literal<T>(

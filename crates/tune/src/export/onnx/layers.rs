@@ -122,7 +122,8 @@ impl Writer<'_, '_> {
             let x = self.names[node.inputs[0]].clone();
             let weight = self.b.floats(&weight_name, self.style.elem, &dims, &conv.weight);
             let bias = self.b.floats(&bias_name, self.style.elem, &[conv.out], &conv.bias);
-            return self.b.named(&node.name, "Conv", &[&x, &weight, &bias], &attributes);
+            let y = self.b.named(&node.name, "Conv", &[&x, &weight, &bias], &attributes);
+            return self.activation(&format!("{}.activation", node.name), &y, conv.activation);
         };
         let x = self.rounded(node.inputs[0], input);
         let weights = crate::export::quantise::weights(conv, input);
@@ -133,8 +134,14 @@ impl Writer<'_, '_> {
         let bias = self.b.tensor(&bias_name, Elem::I32, &[conv.out], bytes);
         let bias = self.dequantised(&bias, &bias_name, Elem::I32, &weights.bias_scales);
         let y = self.b.named(&node.name, "Conv", &[&x, &weight, &bias], &attributes);
+        let y = self.activation(&format!("{}.activation", node.name), &y, conv.activation);
         match quantisation.output_scheme(node) {
-            Some(output) => self.quantise(&y, output),
+            Some(output) => {
+                let rounded = self.quantise(&y, output);
+                // A convolution that reads it takes it as it is.
+                self.rounded[node.output] = Some(rounded.clone());
+                rounded
+            }
             None => y,
         }
     }

@@ -3,23 +3,28 @@
 //! Without suppression a detector's output is `output0`, `[n, 4 + classes, anchors]`, and its input `images`, `[n, 3, h, w]`:
 //! what users of the reference's exports expect. With `letterbox` the input is `image`, `[height, width, 3]`, and boxes are
 //! in pixels of that picture.
+//!
+//! A classifier's output is `output0`, `[n, classes]`, probabilities. Its `images` are the middle squares of pictures, 0 to 1;
+//! means and deviations are subtracted and divided by in the graph. With `letterbox` it takes the middle square of `image`
+//! itself.
 
 mod builder;
 mod decode;
 mod layers;
 mod letterbox;
 pub mod proto;
+mod square;
 mod suppress;
 
 use prost::Message;
 
-use self::builder::{Builder, Dim, Elem};
+use self::builder::{Attr, Builder, Dim, Elem};
 use self::decode::{Decoded, Head, Level};
 use self::layers::Style;
 pub use self::suppress::Suppression;
 use super::network::Network;
 use super::quantise::Quantisation;
-use crate::models::Model;
+use crate::models::{Model, Normalise, Task};
 
 /// The operator set.
 const OPSET: i64 = 17;
@@ -43,11 +48,12 @@ pub enum Numbers {
 pub struct OnnxOptions {
     /// Storage.
     pub numbers: Numbers,
-    /// Batch, height and width are the caller's choice (multiples of the largest stride).
+    /// Batch, height and width are the caller's choice (multiples of the largest stride); of a classifier the batch alone,
+    /// whose padding is made for one size.
     pub dynamic: bool,
     /// The input is a picture of any size, fitted in the graph. One picture at a time.
     pub letterbox: bool,
-    /// Boxes, scores and classes come out instead of all anchors.
+    /// Boxes, scores and classes come out instead of all anchors. Of a detector alone.
     pub suppression: Option<Suppression>,
 }
 
@@ -60,15 +66,20 @@ pub fn encode(
 ) -> Vec<u8> {
     let mut b = Builder::default();
     let [n, h, w, channels] = model.input;
-    let free = options.dynamic;
+    let classifies = model.task() == Task::Classify;
+    let free = options.dynamic && !classifies;
     let dim = |name, value| if free { Dim::Free(name) } else { Dim::Fixed(value) };
-    let (input, placement) = if options.letterbox {
+    let batch = if options.dynamic { Dim::Free("batch") } else { Dim::Fixed(n) };
+    let (input, placement) = if options.letterbox && classifies {
+        (square::middle_square(&mut b, h), None)
+    } else if options.letterbox {
         let (input, placement) = letterbox::letterbox(&mut b, [h, w]);
         (input, Some(placement))
     } else {
-        let shape = [dim("batch", n), Dim::Fixed(channels), dim("height", h), dim("width", w)];
+        let shape = [batch, Dim::Fixed(channels), dim("height", h), dim("width", w)];
         (b.input("images", Elem::F32, &shape), None)
     };
+    let input = normalised(&mut b, input, model.architecture.normalise(), channels);
 
     let half = matches!(options.numbers, Numbers::Float16);
     let elem = if half { Elem::F16 } else { Elem::F32 };
@@ -81,6 +92,13 @@ pub fn encode(
     let mut maps = layers::write(&mut b, network, &input, &style);
     if half {
         maps = maps.iter().map(|map| b.cast(map, Elem::F32)).collect();
+    }
+    if classifies {
+        let classes = model.architecture.classes;
+        let logits = b.reshape(&maps[0], &[0, classes as i64]);
+        let scores = b.op_with("Softmax", &[&logits], &[("axis", Attr::Int(1))]);
+        b.output("output0", &scores, Elem::F32, &[batch, Dim::Fixed(classes)]);
+        return file(b, &model.architecture.name(), metadata);
     }
 
     let head = Head {
@@ -102,7 +120,6 @@ pub fn encode(
         };
     }
     let anchors = head.levels.iter().map(|l| l.height * l.width).sum::<usize>();
-    let batch = dim("batch", n);
     match &options.suppression {
         None => {
             let all = decode::dense(&mut b, &decoded);
@@ -125,6 +142,18 @@ pub fn encode(
         }
     }
     file(b, &model.architecture.name(), metadata)
+}
+
+/// Values from 0 to 1 as the published weights expect them, in float32 whatever the network computes in.
+fn normalised(b: &mut Builder, x: String, normalise: Normalise, channels: usize) -> String {
+    if normalise == Normalise::NONE {
+        return x;
+    }
+    let (means, factors): (Vec<f32>, Vec<f32>) = normalise.factors(channels).into_iter().unzip();
+    let (means, factors) =
+        (b.constant(&[1, channels, 1, 1], &means), b.constant(&[1, channels, 1, 1], &factors));
+    let x = b.op("Sub", &[&x, &means]);
+    b.op("Mul", &[&x, &factors])
 }
 
 fn file(b: Builder, name: &str, metadata: &[(String, String)]) -> Vec<u8> {

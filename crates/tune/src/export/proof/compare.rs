@@ -22,6 +22,8 @@ pub struct Comparison {
     alone: usize,
     max_box: f64,
     max_score: f64,
+    sum_box: f64,
+    sum_score: f64,
     worst: Option<(f64, PathBuf)>,
 }
 
@@ -37,6 +39,8 @@ impl Comparison {
             alone: 0,
             max_box: 0.0,
             max_score: 0.0,
+            sum_box: 0.0,
+            sum_score: 0.0,
             worst: None,
         }
     }
@@ -73,8 +77,10 @@ impl Comparison {
                 continue;
             }
             counted += 1;
-            edge = edge.max(edge_difference(&a.bbox, &b.bbox));
-            score = score.max(f64::from((a.score - b.score).abs()));
+            let (moved, changed) = (edge_difference(&a.bbox, &b.bbox), f64::from((a.score - b.score).abs()));
+            (edge, score) = (edge.max(moved), score.max(changed));
+            self.sum_box += moved;
+            self.sum_score += changed;
         }
         // A box just above the threshold on one side may lie just below it on the other.
         let border = self.conf.max(LEAST) * 1.1;
@@ -99,10 +105,14 @@ impl Comparison {
         let boxes = self.pairs + self.alone;
         let agreement = if boxes == 0 { 1.0 } else { self.pairs as f64 / boxes as f64 };
         let map_difference = (model - export).abs();
+        let mean = |sum: f64| sum / self.pairs.max(1) as f64;
+        let (mean_box, mean_score) = (mean(self.sum_box), mean(self.sum_score));
         let within = |value: f64, limit: Option<f64>| limit.is_none_or(|limit| value <= limit);
         let ok = self.images > 0
             && within(self.max_box, tolerance.box_pixels)
             && within(self.max_score, tolerance.score)
+            && within(mean_box, tolerance.mean_box_pixels)
+            && within(mean_score, tolerance.mean_score)
             && agreement >= tolerance.agreement
             && map_difference <= tolerance.map;
         Proof {
@@ -112,6 +122,8 @@ impl Comparison {
             agreement,
             max_box_difference: self.max_box,
             max_score_difference: self.max_score,
+            mean_box_difference: mean_box,
+            mean_score_difference: mean_score,
             map50_95_model: model,
             map50_95_export: export,
             map_difference,
@@ -155,8 +167,14 @@ mod tests {
     use super::*;
     use crate::data::raster::Rgb8;
 
-    const TOLERANCE: Tolerance =
-        Tolerance { box_pixels: Some(0.1), score: Some(0.001), agreement: 1.0, map: 0.001 };
+    const TOLERANCE: Tolerance = Tolerance {
+        box_pixels: Some(0.1),
+        score: Some(0.001),
+        mean_box_pixels: None,
+        mean_score: None,
+        agreement: 1.0,
+        map: 0.001,
+    };
 
     fn at(class: u32, score: f32, x: f32) -> Detection {
         Detection { class, score, bbox: Xyxy { x1: x, y1: 0.0, x2: x + 10.0, y2: 10.0 } }
@@ -195,6 +213,28 @@ mod tests {
             let proof = proof(&boxes, &theirs);
             assert!(!proof.ok, "{what}: {proof:?}");
             assert_eq!(proof.worst_image, Some("other".into()), "{what}");
+        }
+    }
+
+    #[test]
+    fn means_are_judged_where_single_boxes_are_not() {
+        let (ours, theirs) = ([at(0, 0.9, 0.0), at(1, 0.5, 30.0)], [at(0, 0.9, 0.0), at(1, 0.46, 34.0)]);
+        let names = ["a".to_owned(), "b".to_owned()];
+        for (mean_score, ok) in [(0.021, true), (0.019, false)] {
+            let mut comparison = Comparison::new(&names, 0.001);
+            let picture = Picture { name: "one".into(), image: Rgb8::filled(1, 1, 0), truths: None };
+            comparison.add(&picture, &ours, &theirs).unwrap();
+            let tolerance = Tolerance {
+                box_pixels: None,
+                score: None,
+                mean_box_pixels: Some(2.1),
+                mean_score: Some(mean_score),
+                agreement: 1.0,
+                map: 1.0,
+            };
+            let proof = comparison.finish("test", tolerance);
+            assert_eq!(proof.ok, ok, "{proof:?}");
+            assert!((proof.mean_box_difference - 2.0).abs() < 1e-6, "{proof:?}");
         }
     }
 

@@ -1,6 +1,10 @@
 //! Proof: the written file, run by another program's code, against the model itself on pictures.
 
+mod classes;
 mod compare;
+mod dense;
+mod litert;
+mod litert_file;
 mod onnx;
 mod reopened;
 
@@ -14,7 +18,12 @@ use crate::data::raster::Rgb8;
 use crate::engine::Inference;
 use crate::evaluate::{EvaluateError, Postprocess, Truth, detections};
 use crate::models::ModelError;
+use crate::predict::middle_square;
+use crate::train::loss::log_softmax;
+pub use classes::{ClassProof, ClassTolerance, prove_classes};
 use compare::Comparison;
+pub use litert::Interpreter;
+pub use litert_file::LiteRtFile;
 pub use onnx::OnnxFile;
 pub use reopened::Reopened;
 
@@ -42,14 +51,27 @@ pub trait Exported {
     fn detect(&mut self, image: &Rgb8) -> Result<Vec<Detection>, ProofError>;
 }
 
+/// What an exported classifier's user would get.
+pub trait Classifying {
+    /// The program that runs the file.
+    fn runtime(&self) -> &'static str;
+    /// Class names, as the file has them.
+    fn names(&self) -> &[String];
+    /// The probabilities of one picture's classes, in the order of the names.
+    ///
+    /// # Errors
+    /// The file does not run, or gives something else than it should.
+    fn scores(&mut self, image: &Rgb8) -> Result<Vec<f32>, ProofError>;
+}
+
 /// A proof that could not be made.
 #[derive(Debug, thiserror::Error)]
 pub enum ProofError {
     /// The other runtime refuses the file.
     #[error("the exported file does not run: {0}")]
     Runtime(String),
-    /// The file's outputs are not those of a detector of this program.
-    #[error("the exported file gives something else than boxes: {0}")]
+    /// The file's outputs are not those of a file of this program.
+    #[error("the exported file gives something else than it should: {0}")]
     Output(String),
     /// The model itself.
     #[error(transparent)]
@@ -66,6 +88,10 @@ pub struct Tolerance {
     pub box_pixels: Option<f64>,
     /// Largest difference of a matched box's score; none: not judged.
     pub score: Option<f64>,
+    /// Mean over the matched boxes of the largest difference of an edge; none: not judged.
+    pub mean_box_pixels: Option<f64>,
+    /// Mean difference of their scores; none: not judged.
+    pub mean_score: Option<f64>,
     /// Least share of boxes that both find.
     pub agreement: f64,
     /// Largest difference of mAP50-95.
@@ -87,6 +113,10 @@ pub struct Proof {
     pub max_box_difference: f64,
     /// Largest difference of a matched box's score.
     pub max_score_difference: f64,
+    /// Mean over the matched boxes of the largest difference of an edge, pixels.
+    pub mean_box_difference: f64,
+    /// Mean difference of their scores.
+    pub mean_score_difference: f64,
     /// The model's mAP50-95 under the export's own rules for boxes.
     pub map50_95_model: f64,
     /// The export's.
@@ -101,6 +131,26 @@ pub struct Proof {
     pub tolerance: Tolerance,
     /// Whether everything is within it.
     pub ok: bool,
+}
+
+/// A proof of either task. In JSON the figures stand side by side.
+#[derive(Clone, Debug, PartialEq, Serialize)]
+#[serde(untagged)]
+pub enum Proved {
+    /// Of a detector.
+    Boxes(Proof),
+    /// Of a classifier.
+    Classes(ClassProof),
+}
+
+impl Proved {
+    /// Whether everything is within the tolerance.
+    pub fn ok(&self) -> bool {
+        match self {
+            Proved::Boxes(proof) => proof.ok,
+            Proved::Classes(proof) => proof.ok,
+        }
+    }
 }
 
 /// The model that an export is held against.
@@ -161,4 +211,13 @@ fn detect(
         detection.bbox = letterbox.box_to_source(&detection.bbox);
     }
     Ok(found)
+}
+
+/// What the model itself makes of the middle square of one picture: a probability a class.
+fn model_scores(network: &mut Inference, image: &Rgb8, side: usize) -> Result<Vec<f32>, ProofError> {
+    let logits = network.logits([1, side, side], &middle_square(image, side))?;
+    if logits.iter().any(|v| !v.is_finite()) {
+        return Err(EvaluateError::NonFiniteOutput { image: 0, anchor: 0 }.into());
+    }
+    Ok(log_softmax(logits).into_iter().map(|v| v.exp() as f32).collect())
 }

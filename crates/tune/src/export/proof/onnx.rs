@@ -4,11 +4,13 @@ use rten::{Model, ModelOptions, Value, ValueOrView};
 use rten_tensor::prelude::*;
 use rten_tensor::{NdTensor, Tensor};
 
-use super::{Exported, ProofError};
+use super::dense::{choose, probabilities};
+use super::{Classifying, Exported, ProofError};
 use crate::boxes::{Detection, Xyxy};
 use crate::data::letterbox::Letterbox;
 use crate::data::raster::Rgb8;
-use crate::evaluate::{Postprocess, nms};
+use crate::evaluate::Postprocess;
+use crate::predict::middle_square;
 
 /// A loaded file.
 pub struct OnnxFile {
@@ -68,12 +70,39 @@ impl OnnxFile {
         }
         let [height, width] = self.canvas;
         let letterbox = Letterbox::fit((image.width, image.height), (width, height), true);
-        let canvas = letterbox.apply(image).data;
-        let mut planes = Vec::with_capacity(canvas.len());
-        for channel in 0..3 {
-            planes.extend(canvas.iter().skip(channel).step_by(3).map(|&v| f32::from(v) / 255.0));
-        }
-        (NdTensor::from_data([1, 3, height, width], planes).into(), Some(letterbox))
+        let canvas: Vec<f32> = letterbox.apply(image).data.iter().map(|&v| f32::from(v) / 255.0).collect();
+        (planes(&canvas, self.canvas), Some(letterbox))
+    }
+}
+
+/// `[1, 3, height, width]` of `[height, width, 3]`.
+fn planes(pixels: &[f32], [height, width]: [usize; 2]) -> Value {
+    let planes =
+        (0..3).flat_map(|channel| pixels.iter().skip(channel).step_by(3)).copied().collect::<Vec<_>>();
+    NdTensor::from_data([1, 3, height, width], planes).into()
+}
+
+impl Classifying for OnnxFile {
+    fn runtime(&self) -> &'static str {
+        "rten"
+    }
+
+    fn names(&self) -> &[String] {
+        &self.names
+    }
+
+    fn scores(&mut self, image: &Rgb8) -> Result<Vec<f32>, ProofError> {
+        let input = if self.takes_pictures {
+            NdTensor::from_data([image.height, image.width, 3], image.data.clone()).into()
+        } else {
+            planes(&middle_square(image, self.canvas[0]), self.canvas)
+        };
+        let mut outputs = self.run((&input).into(), &["output0"])?;
+        let scores: Tensor<f32> = outputs
+            .pop()
+            .and_then(|v| v.try_into().ok())
+            .ok_or_else(|| ProofError::Output("output0 is not float32".into()))?;
+        probabilities(scores.shape(), scores.to_vec(), self.names.len())
     }
 }
 
@@ -96,7 +125,7 @@ impl Exported for OnnxFile {
                 .pop()
                 .and_then(|v| v.try_into().ok())
                 .ok_or_else(|| ProofError::Output("output0 is not float32".into()))?;
-            self.choose(&all)?
+            choose(all.shape(), &all.to_vec(), self.names.len(), &self.rules)?
         };
         let (width, height) = (image.width as f32, image.height as f32);
         for Detection { bbox, .. } in &mut found {
@@ -132,41 +161,6 @@ impl OnnxFile {
         let outputs = names.iter().map(|name| self.model.node_id(name)).collect::<Result<Vec<_>, _>>();
         let given = vec![(self.model.input_ids()[0], input.into()), (at, (&selected).into())];
         self.model.run(given, &outputs.map_err(refused)?, None).map_err(refused)
-    }
-
-    /// The boxes of one image's anchors `[1, 4 + classes, anchors]`.
-    fn choose(&self, all: &Tensor<f32>) -> Result<Vec<Detection>, ProofError> {
-        let &[1, rows, anchors] = all.shape() else {
-            return Err(ProofError::Output(format!("output0 is {:?}", all.shape())));
-        };
-        if rows != 4 + self.names.len() {
-            return Err(ProofError::Output(format!(
-                "output0 has {rows} rows for {} classes",
-                self.names.len()
-            )));
-        }
-        let values = all.to_vec();
-        if let Some(place) = values.iter().position(|v| !v.is_finite()) {
-            return Err(ProofError::Output(format!("value {place} of output0 is {}", values[place])));
-        }
-        let row = |i: usize| &values[i * anchors..(i + 1) * anchors];
-        let rules = &self.rules;
-        let mut candidates = Vec::new();
-        for anchor in 0..anchors {
-            let score = |class: usize| row(4 + class)[anchor];
-            let [cx, cy, w, h] = [0, 1, 2, 3].map(|i| row(i)[anchor]);
-            let bbox = Xyxy { x1: cx - w / 2.0, y1: cy - h / 2.0, x2: cx + w / 2.0, y2: cy + h / 2.0 };
-            let best =
-                (0..rows - 4).fold(0, |best, class| if score(class) > score(best) { class } else { best });
-            for class in 0..rows - 4 {
-                if score(class) > rules.conf && (rules.multi_label || class == best) {
-                    candidates.push(Detection { class: class as u32, score: score(class), bbox });
-                }
-            }
-        }
-        candidates.sort_by(|a, b| b.score.total_cmp(&a.score));
-        candidates.truncate(rules.max_candidates);
-        Ok(nms(&candidates, rules.iou, rules.max_det, rules.agnostic))
     }
 }
 

@@ -4,7 +4,7 @@ use std::sync::Arc;
 
 use onsa_intake::checkpoint::Checkpoint;
 
-use super::{Exported, ProofError, detect};
+use super::{Classifying, Exported, ProofError, detect, model_scores};
 use crate::boxes::Detection;
 use crate::data::raster::Rgb8;
 use crate::engine::Inference;
@@ -55,5 +55,19 @@ impl Exported for Reopened {
 
     fn detect(&mut self, image: &Rgb8) -> Result<Vec<Detection>, ProofError> {
         detect(&mut self.network, image, self.canvas, &self.rules)
+    }
+}
+
+impl Classifying for Reopened {
+    fn runtime(&self) -> &'static str {
+        "onsa, from the file"
+    }
+
+    fn names(&self) -> &[String] {
+        &self.names
+    }
+
+    fn scores(&mut self, image: &Rgb8) -> Result<Vec<f32>, ProofError> {
+        model_scores(&mut self.network, image, self.canvas[0])
     }
 }

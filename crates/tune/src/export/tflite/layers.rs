@@ -1,12 +1,16 @@
 //! A network's own nodes, channels last as they are.
 
 use half::f16;
-use onsa_compute::graph::{Activation, Attention};
+use onsa_compute::graph::{Activation, Attention, ConvGeometry};
 
-use super::schema::{Elem, Op, Operator, Options, Padding, Steps, Tensor};
+use super::schema::{Elem, Fused, Op, Operator, Options, Padding, Steps, Tensor};
 use crate::export::network::{Conv, Kind, Network, Node};
 use crate::export::onnx::Numbers;
 use crate::export::quantise::{Scheme, weights};
+use crate::models::Normalise;
+
+/// A value that is not there as float32, or not yet.
+const UNMADE: i32 = -1;
 
 /// A file in the making.
 pub struct Writer<'a> {
@@ -14,30 +18,45 @@ pub struct Writer<'a> {
     numbers: &'a Numbers,
     pub tensors: Vec<Tensor>,
     pub operators: Vec<Operator>,
-    /// Each value's tensor, once it is made.
+    /// The picture's tensor, values from 0 to 1.
+    input: i32,
+    /// Each value's float32 tensor, once it is made; [`UNMADE`] before.
     values: Vec<i32>,
     /// The tensor of its int8 form, once a convolution asked for it.
     rounded: Vec<Option<i32>>,
 }
 
 impl<'a> Writer<'a> {
-    pub fn new(network: &'a Network, numbers: &'a Numbers) -> Writer<'a> {
+    /// Starts with the picture, entering as `normalise` has it.
+    pub fn new(network: &'a Network, numbers: &'a Numbers, normalise: Normalise) -> Writer<'a> {
         let count = network.shapes.len();
         let mut writer = Writer {
             network,
             numbers,
+            input: UNMADE,
             tensors: Vec::new(),
             operators: Vec::new(),
-            values: vec![-1; count],
+            values: vec![UNMADE; count],
             rounded: vec![None; count],
         };
-        let input = writer.tensor("images", Elem::F32, &network.shapes[network.input], None);
-        writer.values[network.input] = input;
+        let shape = &network.shapes[network.input];
+        let mut x = writer.tensor("images", Elem::F32, shape, None);
+        writer.input = x;
+        if normalise != Normalise::NONE {
+            let (means, factors): (Vec<f32>, Vec<f32>) = normalise.factors(shape[3]).into_iter().unzip();
+            let (means, factors) = (
+                writer.floats("means", &[shape[3]], &means),
+                writer.floats("factors", &[shape[3]], &factors),
+            );
+            x = writer.op(Op::Sub, &[x, means], shape, Options::None);
+            x = writer.op(Op::Mul, &[x, factors], shape, Options::None);
+        }
+        writer.values[network.input] = x;
         writer
     }
 
     pub fn input(&self) -> i32 {
-        self.values[self.network.input]
+        self.input
     }
 
     /// Writes every node; the outputs' tensors.
@@ -46,7 +65,7 @@ impl<'a> Writer<'a> {
             let made = self.node(node);
             self.values[node.output] = made;
         }
-        self.network.outputs.iter().map(|&value| self.values[value]).collect()
+        self.network.outputs.iter().map(|&value| self.float(value)).collect()
     }
 
     fn tensor(&mut self, name: &str, elem: Elem, shape: &[usize], data: Option<Vec<u8>>) -> i32 {
@@ -101,18 +120,19 @@ impl<'a> Writer<'a> {
     }
 
     fn node(&mut self, node: &Node) -> i32 {
-        let x = self.values[node.inputs[0]];
+        // A convolution may take its input in integers: it asks for itself.
+        let x = if matches!(node.kind, Kind::Conv(_)) { UNMADE } else { self.float(node.inputs[0]) };
         let from = self.network.shapes[node.inputs[0]];
         let shape = self.network.shapes[node.output];
         match &node.kind {
             Kind::Conv(conv) => self.conv(node, conv),
             Kind::Activation(activation) => self.activation(x, &shape, *activation),
             Kind::Add => {
-                let y = self.values[node.inputs[1]];
+                let y = self.float(node.inputs[1]);
                 self.op(Op::Add, &[x, y], &shape, Options::None)
             }
             Kind::Gate => {
-                let y = self.values[node.inputs[1]];
+                let y = self.float(node.inputs[1]);
                 self.op(Op::Mul, &[x, y], &shape, Options::None)
             }
             Kind::Affine { scale, shift } => {
@@ -127,7 +147,7 @@ impl<'a> Writer<'a> {
                 }
             }
             Kind::Concat => {
-                let inputs: Vec<i32> = node.inputs.iter().map(|&v| self.values[v]).collect();
+                let inputs: Vec<i32> = node.inputs.iter().map(|&v| self.float(v)).collect();
                 self.op(Op::Concatenation, &inputs, &shape, Options::Concatenation { axis: 3 })
             }
             Kind::Slice { start, .. } => self.slice(x, &[0, 0, 0, *start], &shape),
@@ -170,38 +190,46 @@ impl<'a> Writer<'a> {
             [0, 0, top, bottom, left, right, 0, 0].iter().flat_map(|v: &i32| v.to_le_bytes()).collect();
         let pads = self.tensor("pads", Elem::I32, &[4, 2], Some(bytes));
         let shape = [n, h + pad[0] + pad[2], w + pad[1] + pad[3], c];
-        match fill {
-            Some(fill) => self.op(Op::PadV2, &[x, pads, fill], &shape, Options::None),
-            None => self.op(Op::Pad, &[x, pads], &shape, Options::None),
-        }
+        let (op, inputs) = match fill {
+            Some(fill) => (Op::PadV2, vec![x, pads, fill]),
+            None => (Op::Pad, vec![x, pads]),
+        };
+        let source = &self.tensors[x as usize];
+        let (elem, steps) = (source.elem, source.steps.clone());
+        let name = format!("{}.padded", source.name);
+        let output = self.tensor(&name, elem, &shape, None);
+        self.tensors[output as usize].steps = steps;
+        // int8 came with the second version.
+        self.push(op, if elem == Elem::I8 { 2 } else { 1 }, &inputs, output, Options::None);
+        output
     }
 
     fn conv(&mut self, node: &Node, conv: &Conv) -> i32 {
         let g = conv.geometry;
         let from = self.network.shapes[node.inputs[0]];
         let shape = self.network.shapes[node.output];
-        let centred = [g.kernel.0 / 2, g.kernel.1 / 2, (g.kernel.0 - 1) / 2, (g.kernel.1 - 1) / 2];
-        // At a stride, the format's SAME puts more padding after than before.
-        let same = g.stride == (1, 1) && g.pad == centred && g.kernel.0 % 2 == 1 && g.kernel.1 % 2 == 1;
+        let same = g.pad == same_padding(from, &g);
         let padding = if same { Padding::Same } else { Padding::Valid };
         let explicit = (!same && g.pad != [0; 4]).then_some(g.pad);
-        let (op, options) = if conv.is_depthwise() {
-            (Op::DepthwiseConv2d, Options::Depthwise { padding, stride: g.stride })
-        } else {
-            (Op::Conv2d, Options::Conv { padding, stride: g.stride })
+        let fused = match conv.activation {
+            Activation::Relu => Fused::Relu,
+            Activation::Relu6 => Fused::Relu6,
+            _ => Fused::None,
         };
-        let dims = if conv.is_depthwise() {
-            [1, g.kernel.0, g.kernel.1, conv.out]
+        let (op, options, dims) = if conv.is_depthwise() {
+            let options = Options::Depthwise { padding, stride: g.stride, fused };
+            (Op::DepthwiseConv2d, options, [1, g.kernel.0, g.kernel.1, conv.out])
         } else {
-            [conv.out, g.kernel.0, g.kernel.1, conv.input]
+            let options = Options::Conv { padding, stride: g.stride, fused };
+            (Op::Conv2d, options, [conv.out, g.kernel.0, g.kernel.1, conv.input])
         };
         let (weight_name, bias_name) = (format!("{}.weight", node.name), format!("{}.bias", node.name));
         let scheme = match self.numbers {
             Numbers::Int8(q) => q.input_scheme(node).zip(q.output_scheme(node)),
             _ => None,
         };
-        let mut x = self.values[node.inputs[0]];
         let Some((input, output)) = scheme else {
+            let mut x = self.float(node.inputs[0]);
             if let Some(pad) = explicit {
                 x = self.padded(x, from, pad, None);
             }
@@ -219,21 +247,11 @@ impl<'a> Writer<'a> {
             return self.op(op, &[x, weight, bias], &shape, options);
         };
 
-        let x = match explicit {
-            Some(pad) => {
-                let padded = self.padded(x, from, pad, None);
-                let shape = [from[0], from[1] + pad[0] + pad[2], from[2] + pad[1] + pad[3], from[3]];
-                self.quantised(padded, &shape, input)
-            }
-            None => match self.rounded[node.inputs[0]] {
-                Some(done) => done,
-                None => {
-                    let made = self.quantised(x, &from, input);
-                    self.rounded[node.inputs[0]] = Some(made);
-                    made
-                }
-            },
-        };
+        let mut x = self.whole(node.inputs[0], input);
+        if let Some(pad) = explicit {
+            // In integers too, what is padded stands for 0.
+            x = self.padded(x, from, pad, None);
+        }
         let whole = weights(conv, input);
         let bytes = channels_last(conv, &whole.values).iter().map(|&v| v as u8).collect();
         let weight = self.tensor(&weight_name, Elem::I8, &dims, Some(bytes));
@@ -247,16 +265,32 @@ impl<'a> Writer<'a> {
         let y = self.tensor(&format!("{}.int8", node.name), Elem::I8, &shape, None);
         self.tensors[y as usize].steps = Some(steps(output));
         self.push(op, 3, &[x, weight, bias], y, options);
-        let float = self.tensor(&format!("{}.out", node.name), Elem::F32, &shape, None);
-        self.push(Op::Dequantize, 2, &[y], float, Options::None);
-        float
+        self.rounded[node.output] = Some(y);
+        UNMADE
     }
 
-    fn quantised(&mut self, x: i32, shape: &[usize], scheme: Scheme) -> i32 {
+    /// A value in float32: dequantised where a convolution in integers gave it.
+    fn float(&mut self, value: usize) -> i32 {
+        if let (UNMADE, Some(whole)) = (self.values[value], self.rounded[value]) {
+            let name = format!("{}.float32", self.tensors[whole as usize].name);
+            let made = self.tensor(&name, Elem::F32, &self.network.shapes[value], None);
+            self.push(Op::Dequantize, 2, &[whole], made, Options::None);
+            self.values[value] = made;
+        }
+        self.values[value]
+    }
+
+    /// A value in int8.
+    fn whole(&mut self, value: usize, scheme: Scheme) -> i32 {
+        if let Some(done) = self.rounded[value] {
+            return done;
+        }
+        let x = self.float(value);
         let name = format!("{}.int8", self.tensors[x as usize].name);
-        let made = self.tensor(&name, Elem::I8, shape, None);
+        let made = self.tensor(&name, Elem::I8, &self.network.shapes[value], None);
         self.tensors[made as usize].steps = Some(steps(scheme));
         self.push(Op::Quantize, 1, &[x], made, Options::None);
+        self.rounded[value] = Some(made);
         made
     }
 
@@ -298,6 +332,17 @@ impl<'a> Writer<'a> {
         let back = self.transpose(mixed, [0, 2, 1, 3], &[runs, len, a.heads, a.value_dim]);
         self.reshape(back, &[n, h, w, a.heads * a.value_dim])
     }
+}
+
+/// The format's SAME padding: as many outputs as the stride fits into the input, the odd pixel after it.
+fn same_padding([_, h, w, _]: [usize; 4], g: &ConvGeometry) -> [usize; 4] {
+    let side = |size: usize, kernel: usize, stride: usize| {
+        let needed = ((size.div_ceil(stride) - 1) * stride + kernel).saturating_sub(size);
+        (needed / 2, needed - needed / 2)
+    };
+    let (top, bottom) = side(h, g.kernel.0, g.stride.0);
+    let (left, right) = side(w, g.kernel.1, g.stride.1);
+    [top, left, bottom, right]
 }
 
 fn steps(scheme: Scheme) -> Steps {

@@ -1,22 +1,32 @@
 //! LiteRT (TensorFlow Lite), written directly.
 //!
 //! Input `images`, `[n, h, w, 3]`, RGB, 0 to 1. Output `output0`, `[n, 4 + classes, anchors]` as in ONNX, but the boxes as
-//! fractions of the network's input: what users of the reference's files of this format expect.
+//! fractions of the network's input: what users of the reference's files of this format expect. Of a classifier, `output0` is
+//! `[n, classes]`, probabilities; means and deviations are in the graph.
 
 mod layers;
-mod schema;
+pub mod read;
+pub mod schema;
 
 use self::layers::Writer;
 use self::schema::{Model as File, Op, Options};
 use super::network::Network;
 use super::onnx::Numbers;
-use crate::models::Model;
+use crate::models::{Model, Task};
 
 /// The bytes of the file. `model` was built for the batch and size of the export, `network` made from its graph.
 pub fn encode(model: &Model, network: &Network, metadata: &[(String, String)], numbers: &Numbers) -> Vec<u8> {
-    let mut writer = Writer::new(network, numbers);
+    let mut writer = Writer::new(network, numbers, model.architecture.normalise());
     let maps = writer.network();
-    let output = decode(&mut writer, model, &maps);
+    let output = match model.task() {
+        Task::Detect => decode(&mut writer, model, &maps),
+        Task::Classify => {
+            let shape = [model.input[0], model.architecture.classes];
+            let logits = writer.reshape(maps[0], &shape);
+            writer.op(Op::Softmax, &[logits], &shape, Options::Softmax { beta: 1.0 })
+        }
+    };
+    writer.tensors[output as usize].name = "output0".to_owned();
     let entries = metadata.iter().map(|(key, value)| (key.clone(), serde_json::Value::from(value.clone())));
     let text = serde_json::Value::Object(entries.collect()).to_string();
     let file = File {
@@ -80,7 +90,5 @@ fn decode(w: &mut Writer<'_>, model: &Model, maps: &[i32]) -> i32 {
     let joined = Options::Concatenation { axis: 2 };
     let all = w.op(Op::Concatenation, &[centre, size, scores], &[n, anchors, rows], joined);
     let order = w.ints("order", &[0, 2, 1]);
-    let output = w.op(Op::Transpose, &[all, order], &[n, rows, anchors], Options::None);
-    w.tensors[output as usize].name = "output0".to_owned();
-    output
+    w.op(Op::Transpose, &[all, order], &[n, rows, anchors], Options::None)
 }

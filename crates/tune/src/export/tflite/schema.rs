@@ -44,12 +44,50 @@ pub enum Op {
     BatchMatmul = 126,
 }
 
+impl Op {
+    /// Every operator that is written.
+    pub const ALL: [Op; 23] = [
+        Op::Add,
+        Op::Concatenation,
+        Op::Conv2d,
+        Op::DepthwiseConv2d,
+        Op::Dequantize,
+        Op::Logistic,
+        Op::MaxPool2d,
+        Op::Mul,
+        Op::Relu,
+        Op::Relu6,
+        Op::Reshape,
+        Op::Softmax,
+        Op::Pad,
+        Op::Transpose,
+        Op::Mean,
+        Op::Sub,
+        Op::PadV2,
+        Op::Slice,
+        Op::Sum,
+        Op::ResizeNearestNeighbor,
+        Op::Quantize,
+        Op::HardSwish,
+        Op::BatchMatmul,
+    ];
+}
+
 /// Padding of windows.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 #[allow(missing_docs)]
 pub enum Padding {
     Same = 0,
     Valid = 1,
+}
+
+/// What a convolution's result goes through at once.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+#[allow(missing_docs)]
+pub enum Fused {
+    None = 0,
+    Relu = 1,
+    Relu6 = 3,
 }
 
 /// What an operator is told beside its inputs.
@@ -60,10 +98,12 @@ pub enum Options {
     Conv {
         padding: Padding,
         stride: (usize, usize),
+        fused: Fused,
     },
     Depthwise {
         padding: Padding,
         stride: (usize, usize),
+        fused: Fused,
     },
     Pool {
         padding: Padding,
@@ -92,7 +132,7 @@ pub struct Steps {
 }
 
 /// A tensor.
-#[derive(Clone, Debug)]
+#[derive(Clone, Debug, PartialEq)]
 #[allow(missing_docs)]
 pub struct Tensor {
     pub name: String,
@@ -104,7 +144,7 @@ pub struct Tensor {
 }
 
 /// An operator over tensors by their numbers.
-#[derive(Clone, Debug)]
+#[derive(Clone, Debug, PartialEq)]
 #[allow(missing_docs)]
 pub struct Operator {
     pub op: Op,
@@ -115,7 +155,7 @@ pub struct Operator {
 }
 
 /// A model of one graph.
-#[derive(Clone, Debug, Default)]
+#[derive(Clone, Debug, Default, PartialEq)]
 #[allow(missing_docs)]
 pub struct Model {
     pub description: String,
@@ -264,11 +304,18 @@ fn write_options(b: &mut FlatBufferBuilder<'_>, options: Options) -> (u8, Option
     };
     let (kind, made) = match options {
         Options::None => return (0, None),
-        Options::Conv { padding, stride } => (1, table(b, |b| window(b, padding, stride))),
-        Options::Depthwise { padding, stride } => {
+        Options::Conv { padding, stride, fused } => {
+            let made = table(b, |b| {
+                window(b, padding, stride);
+                b.push_slot::<i8>(slot(3), fused as i8, 0);
+            });
+            (1, made)
+        }
+        Options::Depthwise { padding, stride, fused } => {
             let made = table(b, |b| {
                 window(b, padding, stride);
                 b.push_slot::<i32>(slot(3), 1, 0);
+                b.push_slot::<i8>(slot(4), fused as i8, 0);
             });
             (2, made)
         }
