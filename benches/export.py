@@ -188,18 +188,20 @@ def average_precision(found, truths):
 def compare(ours, theirs):
     edge, score, means, pairs, alone = 0.0, 0.0, [], 0, 0
     for a, b in zip(ours, theirs):
-        free = np.ones(len(b), bool)
+        free, left = np.ones(len(b), bool), []
         matched = []
         for row in a:
             if not len(b):
+                left.append(row)
                 continue
             value = np.where(free & (b[:, 5] == row[5]), overlap(row[:4], b[:, :4]), 0)
             at = int(value.argmax())
             if value[at] >= 0.5:
                 free[at] = False
                 matched.append((row, b[at]))
-        taken = {id(x) for x, _ in matched}
-        alone += sum(row[4] >= 0.055 and id(row) not in taken for row in a) + int((b[free][:, 4] >= 0.055).sum() if len(b) else 0)
+            else:
+                left.append(row)
+        alone += sum(row[4] >= 0.055 for row in left) + int((b[free][:, 4] >= 0.055).sum() if len(b) else 0)
         for x, y in matched:
             if max(x[4], y[4]) >= 0.05:
                 pairs += 1

@@ -2,6 +2,8 @@
 
     python3 benches/serve.py --onsa target/release/onsa --model MODEL --images a.jpg b.jpg [--imgsz 640] [--seconds 120]
 
+Before and after the load: damaged and huge bodies, and clients that send one byte a second, which must get 4xx or be let go.
+
 Requests start at fixed times whether or not earlier ones are answered. Each answer is held against the one that the same
 picture got alone, so one that belongs to another request shows. Needs nothing but Python.
 """
@@ -120,6 +122,42 @@ def load(server, pictures, expected, rate, seconds, workers):
     }
 
 
+def bad_clients(server, picture):
+    """Statuses of what is no picture or too large, and of clients that are slower than a server may wait for."""
+    import socket
+    import struct
+    import zlib
+
+    def chunk(kind, data):
+        return struct.pack(">I", len(data)) + kind + data + struct.pack(">I", zlib.crc32(kind + data))
+
+    bomb = b"\x89PNG\r\n\x1a\n" + chunk(b"IHDR", struct.pack(">IIBBBBB", 60000, 60000, 8, 2, 0, 0, 0))
+    bodies = {"text": b"no picture", "empty": b"", "cut off": picture[: len(picture) // 2], "bomb": bomb, "too long": b"x" * 21_000_000}
+    found = {}
+    for name, body in bodies.items():
+        try:
+            found[name] = server.ask(name.replace(" ", "-"), body)[0]
+        except OSError as error:
+            found[name] = type(error).__name__
+    host, port = server.address.rsplit(":", 1)
+    for name, head in (("slow head", b"POST /v1/predict HTTP/1.1\r\nHos"), ("slow body", b"POST /v1/predict HTTP/1.1\r\nHost: localhost\r\nContent-Length: 100000\r\n\r\n")):
+        start, connection = time.perf_counter(), socket.create_connection((host, int(port)))
+        connection.settimeout(1)
+        connection.sendall(head)
+        answer = None
+        while answer is None and time.perf_counter() - start < 40:
+            try:
+                connection.sendall(b"x")
+                answer = connection.recv(200)
+            except TimeoutError:
+                pass
+            except OSError:
+                answer = b""
+        word = answer.split()[1].decode() if answer and b" " in answer else "closed" if answer is not None else "held"
+        found[name] = f"{word} after {time.perf_counter() - start:.0f} s"
+    return found
+
+
 def main():
     parser = argparse.ArgumentParser()
     parser.add_argument("--onsa", default="target/release/onsa")
@@ -133,12 +171,14 @@ def main():
     pictures = [open(path, "rb").read() for path in args.images]
     server = Server(args)
     expected = [server.ask("alone", p)[1] for p in pictures]
+    print(json.dumps({"bad_clients": bad_clients(server, pictures[0])}), flush=True)
     capacity(server, pictures, 2, 4)
     most = capacity(server, pictures, args.calibrate, 8)
     print(json.dumps({"capacity_per_second": round(most, 2)}), flush=True)
     for times in (1, 2, 10):
         result = load(server, pictures, expected, times * most, args.seconds, 64)
         print(json.dumps({"times": times, **{k: round(v, 1) if isinstance(v, float) else v for k, v in result.items()}}), flush=True)
+    print(json.dumps({"bad_clients": bad_clients(server, pictures[0])}), flush=True)
     print(json.dumps({"exit_code_after_SIGTERM": server.stop()}))
 
 

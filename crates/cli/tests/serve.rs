@@ -267,6 +267,25 @@ fn crc32(bytes: &[u8]) -> u32 {
 }
 
 #[test]
+fn who_is_refused_in_the_midst_of_a_body_reads_why() {
+    // More than the buffers between both ends hold: without a reader the client would still be writing.
+    let body = vec![7; 12_000_000];
+    let server = Server::start(&["max_body=20"], Some(KEY));
+    for _ in 0..5 {
+        let answer = server.request("POST", "/v1/predict", "", &body);
+        assert_eq!(answer.status, 401);
+        let key = format!("x-api-key: {KEY}\r\n");
+        let answer = server.request("POST", "/v1/models/none/predict", &key, &body);
+        assert_eq!(answer.status, 404);
+    }
+    // What is a little too long is taken to its end; what is far too long is not.
+    let small = Server::start(&["max_body=11"], None);
+    for _ in 0..5 {
+        assert_eq!(small.predict("", &body).status, 413);
+    }
+}
+
+#[test]
 fn slow_clients_are_let_go_and_hold_up_nobody() {
     let server = Server::start(&["timeout=1", "queue=2"], None);
     let body =

@@ -7,7 +7,7 @@ use std::time::Instant;
 
 use axum::body::{Body, Bytes};
 use axum::extract::{Path as UrlPath, Query, Request, State};
-use axum::http::header::{CONTENT_LENGTH, CONTENT_TYPE, HeaderValue, RETRY_AFTER};
+use axum::http::header::{CONTENT_LENGTH, CONTENT_TYPE, EXPECT, HeaderValue, RETRY_AFTER};
 use axum::http::{HeaderMap, Method, StatusCode};
 use axum::middleware::{self, Next};
 use axum::response::{IntoResponse, Response};
@@ -107,7 +107,11 @@ async fn watch(
     metrics.in_flight.fetch_add(1, Ordering::Relaxed);
     let response = match shared.guard.check(request.headers(), client.0, open) {
         Ok(()) => next.run(request).await,
-        Err(refusal) => refuse(refusal.status, refusal.reason),
+        Err(refusal) => {
+            let (head, body) = request.into_parts();
+            forget(&head.headers, body, &shared.config).await;
+            refuse(refusal.status, refusal.reason)
+        }
     };
     metrics.in_flight.fetch_sub(1, Ordering::Relaxed);
     metrics.answered(route, response.status().as_u16(), started.elapsed());
@@ -217,12 +221,17 @@ async fn run(
     body: Body,
 ) -> Result<Response, Box<Response>> {
     let no = |status, reason: String| Box::new(refuse(status, reason));
-    let Query(wanted) = asked.map_err(|e| no(StatusCode::BAD_REQUEST, e.body_text()))?;
-    let rules = wanted.rules().map_err(|e| no(StatusCode::BAD_REQUEST, e))?;
-    let model = find(shared, named.or_else(|| wanted.model.clone())).map_err(|(s, r)| no(s, r))?;
+    let (wanted, rules, model) = match wish(shared, named, asked) {
+        Ok(wish) => wish,
+        Err((status, reason)) => {
+            forget(headers, body, &shared.config).await;
+            return Err(no(status, reason));
+        }
+    };
     let full = || no(StatusCode::TOO_MANY_REQUESTS, "the queue is full".to_owned());
-    // Before the body: what will not be answered need not be read.
+    // Before the body: of what will not be answered nothing is kept.
     if model.places.available_permits() == 0 {
+        forget(headers, body, &shared.config).await;
         return Err(full());
     }
     let bytes = read(shared, headers, body).await?;
@@ -248,6 +257,18 @@ async fn run(
     };
     drop(place);
     Ok(Json(document(&wanted, model, (width, height), &found)).into_response())
+}
+
+/// What is asked for, and of which model.
+fn wish(
+    shared: &Shared,
+    named: Option<String>,
+    asked: Asked,
+) -> Result<(Wanted, Postprocess, &Served), (StatusCode, String)> {
+    let Query(wanted) = asked.map_err(|e| (StatusCode::BAD_REQUEST, e.body_text()))?;
+    let rules = wanted.rules().map_err(|e| (StatusCode::BAD_REQUEST, e))?;
+    let model = find(shared, named.or_else(|| wanted.model.clone()))?;
+    Ok((wanted, rules, model))
 }
 
 fn document(wanted: &Wanted, model: &Served, size: (usize, usize), found: &Found) -> Value {
@@ -286,13 +307,14 @@ async fn read(shared: &Shared, headers: &HeaderMap, mut body: Body) -> Result<By
     let too_large = || no(StatusCode::PAYLOAD_TOO_LARGE, &format!("a body has at most {limit} bytes"));
     let announced = headers.get(CONTENT_LENGTH).and_then(|v| v.to_str().ok()?.parse::<usize>().ok());
     if announced.is_some_and(|length| length > limit) {
+        forget(headers, body, &shared.config).await;
         return Err(too_large());
     }
     let reserve = announced.unwrap_or(limit).div_ceil(PERMIT).max(1) as u32;
-    let _held = shared
-        .bodies
-        .try_acquire_many(reserve)
-        .map_err(|_| no(StatusCode::SERVICE_UNAVAILABLE, "too many bodies are under way"))?;
+    let Ok(_held) = shared.bodies.try_acquire_many(reserve) else {
+        forget(headers, body, &shared.config).await;
+        return Err(no(StatusCode::SERVICE_UNAVAILABLE, "too many bodies are under way"));
+    };
     let mut bytes = Vec::with_capacity(announced.unwrap_or(0));
     let deadline = tokio::time::Instant::now() + shared.config.patience;
     loop {
@@ -303,6 +325,8 @@ async fn read(shared: &Shared, headers: &HeaderMap, mut body: Body) -> Result<By
             Ok(Some(Ok(frame))) => {
                 if let Some(data) = frame.data_ref() {
                     if bytes.len() + data.len() > limit {
+                        drop(bytes);
+                        forget(headers, body, &shared.config).await;
                         return Err(too_large());
                     }
                     bytes.extend_from_slice(data);
@@ -314,6 +338,23 @@ async fn read(shared: &Shared, headers: &HeaderMap, mut body: Body) -> Result<By
         return Err(no(StatusCode::BAD_REQUEST, "the body is empty; send the picture's file as it is"));
     }
     Ok(bytes.into())
+}
+
+/// Takes what a client still sends and keeps nothing of it: a connection that is closed upon unread bytes is reset, and the
+/// client, still writing, never sees the answer. No further than twice what a body may have, and no longer than it may take; a client
+/// that asked first whether to send has sent nothing.
+async fn forget(headers: &HeaderMap, mut body: Body, config: &Config) {
+    if headers.contains_key(EXPECT) {
+        return;
+    }
+    let deadline = tokio::time::Instant::now() + config.patience;
+    let mut passed = 0;
+    while passed <= 2 * config.max_body {
+        match tokio::time::timeout_at(deadline, body.frame()).await {
+            Ok(Some(Ok(frame))) => passed += frame.data_ref().map_or(0, Bytes::len),
+            _ => return,
+        }
+    }
 }
 
 /// Decodes a body, its size looked at first: a small file may hold a huge picture.
