@@ -97,8 +97,14 @@ mod tests {
     fn weights_keep_their_largest_value_and_the_bias_fits() {
         let geometry =
             onsa_compute::graph::ConvGeometry { kernel: (1, 1), stride: (1, 1), pad: [0; 4], groups: 1 };
-        let conv =
-            Conv { geometry, input: 2, out: 2, weight: vec![0.5, -1.0, 1e-9, 0.0], bias: vec![0.25, 3.0] };
+        let conv = Conv {
+            geometry,
+            input: 2,
+            out: 2,
+            weight: vec![0.5, -1.0, 1e-9, 0.0],
+            bias: vec![0.25, 3.0],
+            activation: onsa_compute::graph::Activation::Identity,
+        };
         let input = Scheme { scale: 0.02, zero: 0 };
         let q = weights(&conv, input);
         assert_eq!(q.values[..2], [64, -127]);
