@@ -87,7 +87,7 @@ impl Precision {
                 box_pixels: None,
                 score: None,
                 mean_box_pixels: Some(1.0),
-                mean_score: Some(0.01),
+                mean_score: Some(0.005),
                 agreement: 0.98,
                 map: 0.005,
             },
