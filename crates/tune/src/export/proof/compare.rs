@@ -218,7 +218,7 @@ mod tests {
 
     #[test]
     fn means_are_judged_where_single_boxes_are_not() {
-        let (ours, theirs) = ([at(0, 0.9, 0.0), at(1, 0.5, 30.0)], [at(0, 0.9, 0.0), at(1, 0.46, 34.0)]);
+        let (ours, theirs) = ([at(0, 0.9, 0.0), at(1, 0.5, 30.0)], [at(0, 0.9, 0.0), at(1, 0.46, 32.0)]);
         let names = ["a".to_owned(), "b".to_owned()];
         for (mean_score, ok) in [(0.021, true), (0.019, false)] {
             let mut comparison = Comparison::new(&names, 0.001);
@@ -227,14 +227,14 @@ mod tests {
             let tolerance = Tolerance {
                 box_pixels: None,
                 score: None,
-                mean_box_pixels: Some(2.1),
+                mean_box_pixels: Some(1.1),
                 mean_score: Some(mean_score),
                 agreement: 1.0,
                 map: 1.0,
             };
             let proof = comparison.finish("test", tolerance);
             assert_eq!(proof.ok, ok, "{proof:?}");
-            assert!((proof.mean_box_difference - 2.0).abs() < 1e-6, "{proof:?}");
+            assert!((proof.mean_box_difference - 1.0).abs() < 1e-6, "{proof:?}");
         }
     }
 
