@@ -83,10 +83,13 @@ def load(server, pictures, expected, rate, seconds, workers):
         connection = None
         while (item := work.get()) is not None:
             i, due = item
-            try:
-                status, document, connection = server.ask(f"n{i}", pictures[i % len(pictures)], connection)
-            except OSError as error:
-                status, document, connection = f"{type(error).__name__}", {}, None
+            # A connection that stood idle may have been closed meanwhile: as any client, ask again on a new one, once.
+            for kept in ([connection, None] if connection else [None]):
+                try:
+                    status, document, connection = server.ask(f"n{i}", pictures[i % len(pictures)], kept)
+                    break
+                except OSError as error:
+                    status, document, connection = f"{type(error).__name__}", {}, None
             took = time.perf_counter() - due
             mixed = status == 200 and (document["image"] != f"n{i}" or not same(document, expected[i % len(expected)]))
             with lock:
