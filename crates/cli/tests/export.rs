@@ -1,4 +1,6 @@
 //! `onsa export`: the document, the files, and what is refused.
+#![allow(clippy::unwrap_used, reason = "a test may panic")]
+
 mod common;
 
 use std::path::{Path, PathBuf};

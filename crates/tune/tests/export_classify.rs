@@ -105,8 +105,14 @@ fn litert_files_give_pytorchs_probabilities() {
     let Some(python) = python("ai_edge_litert.interpreter") else { return };
     for tiny in tiny() {
         let images = tiny.images();
-        let ranges =
-            calibrate(&tiny.model, &tiny.params, &tiny.network, &[images.clone()], &threads(2), |_, _| {});
+        let ranges = calibrate(
+            &tiny.model,
+            &tiny.params,
+            &tiny.network,
+            std::slice::from_ref(&images),
+            &threads(2),
+            |_, _| {},
+        );
         for (numbers, limit, apart) in [
             (Numbers::Float32, 2e-5, 1e-5),
             (Numbers::Float16, 0.02, 1e-5),

@@ -80,7 +80,8 @@ fn whole_numbers_give_what_litert_makes_of_them() {
         let params = load(&model, &fixture.weights, &fixture.classes(), 0).unwrap();
         let network = Network::new(&model.graph, &params);
         let images = fixture.images();
-        let ranges = calibrate(&model, &params, &network, &[images.clone()], &threads(2), |_, _| {});
+        let ranges =
+            calibrate(&model, &params, &network, std::slice::from_ref(&images), &threads(2), |_, _| {});
         let file = encode(&model, &network, &[], &Numbers::Int8(ranges));
         let ran = run("run_tflite.py", &python, &file, &bytes(&images), "float32", &model.input);
         let output = &ran.outputs["output0"];

@@ -218,7 +218,7 @@ fn load(data: &Path, opened: &Opened, images: usize, precision: Precision) -> Re
     let (names, task) = (&opened.names, opened.model.task());
     let dataset = match task {
         Task::Detect => index::load(data, &LoadOptions::default()).map(|loaded| loaded.dataset),
-        Task::Classify => classify::load(data, 1.0).map(|loaded| loaded.dataset),
+        Task::Classify => classify::load(data, &LoadOptions::default()).map(|loaded| loaded.dataset),
     }
     .map_err(|e| Failure::from_error(&e))?;
     let labelled = dataset.classes.len() == names.len()
