@@ -3,6 +3,7 @@
 pub mod audit;
 pub mod augment;
 pub mod batch;
+pub mod bounds;
 pub mod cache;
 pub mod classify;
 pub mod dataset;

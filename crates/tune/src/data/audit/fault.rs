@@ -41,6 +41,8 @@ pub enum FaultKind {
     GroupLeak,
     /// Images without a group in a data set that has groups.
     NoGroup,
+    /// An image or label outside the folders that may be read.
+    OutsideFolder,
     /// An image listed twice in a split.
     ListedTwice,
     /// An image that the annotations or image sets do not list.
@@ -202,6 +204,11 @@ impl Fault {
         };
         let severity = if fault.kind.is_error() { Severity::Error } else { Severity::Warning };
         Fault { severity, ..Fault::error(label_path, fault.line, kind, fault.message) }
+    }
+
+    /// A picture that cannot be read.
+    pub fn of_picture(error: &PictureError, image: &Path) -> Fault {
+        Fault::from_picture(error, image)
     }
 
     pub(crate) fn from_picture(error: &PictureError, image: &Path) -> Fault {

@@ -120,9 +120,12 @@ pub fn load(path: &Path, options: &LoadOptions) -> Result<Loaded, DataError> {
 /// # Errors
 /// See [`DataError`].
 pub fn load_reporting(path: &Path, options: &LoadOptions, report: Report) -> Result<Loaded, DataError> {
-    let splitting = &options.splitting;
+    let (splitting, bounds) = (&options.splitting, &options.bounds);
     if !path.exists() {
         return Err(DataError::NotFound(path.into()));
+    }
+    if !bounds.hold(path) {
+        return Err(DataError::Outside(path.into()));
     }
     let column = match &splitting.group {
         Some(GroupBy::Column(name)) => Some(name.as_str()),
@@ -138,6 +141,16 @@ pub fn load_reporting(path: &Path, options: &LoadOptions, report: Report) -> Res
     } else {
         folders::index(path)?
     };
+    let faults = &mut index.faults;
+    index.entries.retain(|entry| {
+        let held = entry.known.is_some() || bounds.hold(&entry.image);
+        if !held {
+            let message =
+                "the image lies outside the data set's folder and is not read: put it into the folder";
+            faults.push(Fault::error(&entry.image, None, FaultKind::OutsideFolder, message));
+        }
+        held
+    });
     if let Some(by) = splitting.group.as_ref().filter(|_| column.is_none() || !is_table) {
         let images = index.entries.iter_mut().map(|e| (e.image.as_path(), &mut e.group));
         index.faults.extend(groups::assign(by, images, &index.root, &index.source)?);

@@ -1,7 +1,9 @@
 //! COCO detection JSON.
 
 use super::listing::{clean, has_extension, walk};
-use super::{CocoNotes, DataError, Entry, Form, Index, Names, Notes, split, top_files, unsupported};
+use super::{
+    Bounds, CocoNotes, DataError, Entry, Form, Index, Names, Notes, held, split, top_files, unsupported,
+};
 use crate::data::audit::{Fault, FaultKind};
 use crate::data::dataset::Split;
 use onsa_intake::labels::coco::{self, CocoFile};
@@ -64,6 +66,7 @@ pub(super) fn index(
     files: &[Source],
     whole: bool,
     ignored: Vec<PathBuf>,
+    bounds: &Bounds,
 ) -> Result<Index, DataError> {
     let source = clean(source);
     let root = if whole { source.clone() } else { root_of(&source) };
@@ -78,6 +81,7 @@ pub(super) fn index(
     let mut bases_used = BTreeSet::new();
     for (split, path) in files {
         let path: Arc<Path> = clean(path).into();
+        held(&path, bounds)?;
         let file: CocoFile = coco::parse(&read_file(&path, COCO_FILE_BYTES)?)
             .map_err(|e| DataError::Line { path: path.to_path_buf(), line: e.line, message: e.message })?;
         let classes: Arc<[u32]> = file.classes.iter().map(|name| names.number(name)).collect();
@@ -96,7 +100,13 @@ pub(super) fn index(
     }
     if whole {
         let listed: HashSet<&Path> = entries.iter().map(|e| e.image.as_path()).collect();
-        for image in bases_used.iter().map(|b| walk(b)).collect::<Result<Vec<_>, _>>()?.concat() {
+        for image in bases_used
+            .iter()
+            .filter(|b| bounds.hold(b))
+            .map(|b| walk(b, bounds))
+            .collect::<Result<Vec<_>, _>>()?
+            .concat()
+        {
             if !listed.contains(image.as_path()) && is_picture_name(&image) == Some(true) {
                 let message =
                     "no annotation file lists this image, which is not used: list it, with or without boxes";

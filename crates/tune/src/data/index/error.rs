@@ -9,6 +9,9 @@ pub enum DataError {
     /// There is nothing at the path.
     #[error("{} does not exist: give data= a data.yaml, a COCO .json or a data set's folder", .0.display())]
     NotFound(PathBuf),
+    /// A file or folder that lies outside the folders that may be read.
+    #[error("{} lies outside the data set's folder: put everything into one folder", .0.display())]
+    Outside(PathBuf),
     /// A file or folder of which no known form of data set can be made.
     #[error(
         "{} is no data set that is known here: expected a data.yaml, or COCO JSON in annotations/, or Pascal VOC .xml \
@@ -69,6 +72,7 @@ impl DataError {
     pub fn place(&self) -> Option<(&Path, Option<usize>)> {
         match self {
             DataError::NotFound(path)
+            | DataError::Outside(path)
             | DataError::UnknownForm(path)
             | DataError::UnknownClassifyForm(path) => Some((path, None)),
             DataError::Yaml(e) => Some((&e.path, e.line)),

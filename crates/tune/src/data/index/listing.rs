@@ -1,6 +1,6 @@
 //! Which files there are: folders, list files, and the label path of an image.
 
-use super::DataError;
+use super::{Bounds, DataError};
 use onsa_intake::labels::read_file;
 use onsa_intake::limits::LIST_FILE_BYTES;
 use std::path::{Component, Path, PathBuf};
@@ -8,11 +8,16 @@ use walkdir::WalkDir;
 
 /// All files below `folder`, sorted by path. Links are followed. Hidden files and folders are no part of a data set
 /// (editors, file managers and archivers leave them), neither in the reference.
-pub(super) fn walk(folder: &Path) -> Result<Vec<PathBuf>, DataError> {
+pub(super) fn walk(folder: &Path, bounds: &Bounds) -> Result<Vec<PathBuf>, DataError> {
     let hidden = |name: &std::ffi::OsStr| name.as_encoded_bytes().starts_with(b".");
     let walk = WalkDir::new(folder).follow_links(true);
     let mut files = Vec::new();
-    for entry in walk.into_iter().filter_entry(|e| e.depth() == 0 || !hidden(e.file_name())) {
+    for entry in walk.into_iter().filter_entry(|e| {
+        // A link to a folder that may not be read is not followed.
+        e.depth() == 0
+            || (!hidden(e.file_name())
+                && (!e.path_is_symlink() || !e.file_type().is_dir() || bounds.hold(e.path())))
+    }) {
         let entry = entry.map_err(|e| DataError::Folder {
             path: e.path().unwrap_or(folder).into(),
             message: e.io_error().map_or_else(|| e.to_string(), ToString::to_string),

@@ -22,6 +22,7 @@ pub(crate) use scan::check_channels;
 pub(crate) use split::{made, named};
 
 use super::audit::{Fault, FaultKind};
+use super::bounds::Bounds;
 use super::dataset::{Dataset, Item, PixelOptions, Pixels, Split};
 use super::division::Splitting;
 use super::groups::{self, Member};
@@ -40,6 +41,8 @@ pub struct LoadOptions {
     pub single_cls: bool,
     /// Keep only the boxes of these class numbers; images and class numbers stay.
     pub classes: Option<Vec<u32>>,
+    /// Where the data set may be read.
+    pub bounds: Bounds,
     /// Use this fraction of the training images, above 0 to 1: the first ones by path.
     pub fraction: f64,
     /// What belongs together, and how validation images are chosen where none are given.
@@ -53,6 +56,7 @@ impl Default for LoadOptions {
         LoadOptions {
             single_cls: false,
             classes: None,
+            bounds: Bounds::default(),
             fraction: 1.0,
             splitting: Splitting::default(),
             pixels: PixelOptions::default(),
@@ -195,7 +199,8 @@ pub fn load_reporting(path: &Path, options: &LoadOptions, report: Report) -> Res
             options.fraction
         )));
     }
-    let mut index = index(path)?;
+    let mut index = index(path, &options.bounds)?;
+    hold_within(&mut index, &options.bounds);
     if let Some(wrong) = options.classes.iter().flatten().find(|&&c| c as usize >= index.classes.len()) {
         let n = index.classes.len();
         let message = format!("classes= holds {wrong}, but the data set has {n} class(es), 0 to {}", n - 1);
@@ -248,15 +253,16 @@ pub fn load_reporting(path: &Path, options: &LoadOptions, report: Report) -> Res
 }
 
 /// Finds out which form the data set has, and reads its index.
-fn index(path: &Path) -> Result<Index, DataError> {
+fn index(path: &Path, bounds: &Bounds) -> Result<Index, DataError> {
     if !path.exists() {
         return Err(DataError::NotFound(path.into()));
     }
+    held(path, bounds)?;
     if path.is_file() {
         return if listing::has_extension(path, "yaml") || listing::has_extension(path, "yml") {
-            yolo::index(path)
+            yolo::index(path, bounds)
         } else if listing::has_extension(path, "json") {
-            coco::index(path, &[(None, path.into())], false, Vec::new())
+            coco::index(path, &[(None, path.into())], false, Vec::new(), bounds)
         } else {
             Err(DataError::UnknownForm(path.into()))
         };
@@ -264,7 +270,7 @@ fn index(path: &Path) -> Result<Index, DataError> {
     if let Some(yaml) =
         ["data.yaml", "data.yml"].map(|name| path.join(name)).into_iter().find(|p| p.is_file())
     {
-        return yolo::index(&yaml);
+        return yolo::index(&yaml, bounds);
     }
     let top = top_files(path)?;
     let yamls: Vec<_> = top
@@ -272,17 +278,42 @@ fn index(path: &Path) -> Result<Index, DataError> {
         .filter(|p| listing::has_extension(p, "yaml") || listing::has_extension(p, "yml"))
         .collect();
     if let [yaml] = yamls[..] {
-        return yolo::index(yaml);
+        return yolo::index(yaml, bounds);
     }
     let (json, ignored) = coco::find(path, &top)?;
     if !json.is_empty() {
-        return coco::index(path, &json, true, ignored);
+        return coco::index(path, &json, true, ignored, bounds);
     }
-    let files = listing::walk(path)?;
+    let files = listing::walk(path, bounds)?;
     if files.iter().any(|p| listing::has_extension(p, "xml")) {
-        return voc::index(path, &files);
+        return voc::index(path, &files, bounds);
     }
     Err(DataError::UnknownForm(path.into()))
+}
+
+/// Refuses a file or folder that must not be read.
+fn held(path: &Path, bounds: &Bounds) -> Result<(), DataError> {
+    if bounds.hold(path) { Ok(()) } else { Err(DataError::Outside(path.into())) }
+}
+
+/// Leaves out the images that must not be read, and says so; nothing of them has been read yet.
+fn hold_within(index: &mut Index, bounds: &Bounds) {
+    let faults = &mut index.faults;
+    index.entries.retain(|entry| {
+        let held = bounds.hold(&entry.image);
+        if !held {
+            let message = format!(
+                "the image {} lies outside the data set's folder and is not read: put it into the folder",
+                entry.image.display()
+            );
+            let (path, line) = match &entry.listed {
+                Some((list, line)) => (list.as_ref(), Some(*line)),
+                None => (entry.image.as_path(), None),
+            };
+            faults.push(Fault::error(path, line, FaultKind::OutsideFolder, message).of_image(&entry.image));
+        }
+        held
+    });
 }
 
 /// The files that lie in `folder` itself, sorted, without hidden ones.

@@ -179,6 +179,12 @@ fn yolo_labels(
     faults: &mut Vec<Fault>,
 ) -> (Vec<RawBox>, Option<PathBuf>, [u8; 32]) {
     for path in super::label_paths(image) {
+        if !context.options.bounds.hold(&path) {
+            let message =
+                "the label file lies outside the data set's folder and is not read: put it into the folder";
+            faults.push(Fault::error(&path, None, FaultKind::OutsideFolder, message).of_image(image));
+            return (Vec::new(), Some(path), [0; 32]);
+        }
         let bytes = match read_file(&path, YOLO_FILE_BYTES) {
             Ok(bytes) => bytes,
             Err(FileError::Read { source, .. })

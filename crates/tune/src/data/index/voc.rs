@@ -1,7 +1,7 @@
 //! Pascal VOC: one XML a picture, found by its name, wherever in the folder the two lie.
 
 use super::listing::{clean, has_extension};
-use super::{DataError, Entry, Form, Index, Notes, VocNotes, split, unsupported};
+use super::{Bounds, DataError, Entry, Form, Index, Notes, VocNotes, held, split, unsupported};
 use crate::data::audit::{Fault, FaultKind};
 use crate::data::dataset::Split;
 use onsa_intake::labels::{read_file, voc};
@@ -14,12 +14,12 @@ use std::path::{Path, PathBuf};
 use std::sync::Arc;
 
 /// `files`: all files below `root`.
-pub(super) fn index(root: &Path, files: &[PathBuf]) -> Result<Index, DataError> {
+pub(super) fn index(root: &Path, files: &[PathBuf], bounds: &Bounds) -> Result<Index, DataError> {
     let root = clean(root);
     let mut faults: Vec<Fault> =
         files.iter().filter(|p| is_picture_name(p) == Some(false)).map(|p| unsupported(p)).collect();
     let images: Vec<&PathBuf> = files.iter().filter(|p| is_picture_name(p) == Some(true)).collect();
-    let xml: Vec<&PathBuf> = files.iter().filter(|p| has_extension(p, "xml")).collect();
+    let xml: Vec<&PathBuf> = files.iter().filter(|p| has_extension(p, "xml") && bounds.hold(p)).collect();
     let read: Vec<Result<VocNotes, Fault>> = xml.par_iter().map(|path| read_one(path)).collect();
 
     let mut by_stem: HashMap<String, Vec<usize>> = HashMap::new();
@@ -57,7 +57,7 @@ pub(super) fn index(root: &Path, files: &[PathBuf]) -> Result<Index, DataError> 
     if names.is_empty() {
         return Err(DataError::Empty { path: root, split: Split::Train.name() });
     }
-    let splits = splits(&root, &images, &by_stem, &mut faults)?;
+    let splits = splits(&root, &images, &by_stem, bounds, &mut faults)?;
     let mut entries = Vec::new();
     for ((image, notes), place) in images.iter().zip(notes).zip(splits) {
         let Some((split, listed)) = place else {
@@ -140,6 +140,7 @@ fn splits(
     root: &Path,
     images: &[&PathBuf],
     by_stem: &HashMap<String, Vec<usize>>,
+    bounds: &Bounds,
     faults: &mut Vec<Fault>,
 ) -> Result<Vec<Place>, DataError> {
     let mut places: Vec<Place> = vec![None; images.len()];
@@ -157,6 +158,7 @@ fn splits(
         return Ok(found.into_iter().map(|split| split.or(fallback).map(|s| (s, None))).collect());
     }
     for (split, path) in lists.into_iter().filter_map(|(split, path)| Some((split, path?))) {
+        held(&path, bounds)?;
         let bytes = read_file(&path, LIST_FILE_BYTES)?;
         let path: Arc<Path> = path.into();
         // Names that are not UTF-8 cannot match and are told as missing.

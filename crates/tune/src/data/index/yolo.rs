@@ -1,7 +1,7 @@
 //! data.yaml and YOLO labels.
 
 use super::listing::{clean, has_extension, list_file, mirrored, walk};
-use super::{DataError, Entry, Form, Index, Notes, label_paths, unsupported};
+use super::{Bounds, DataError, Entry, Form, Index, Notes, held, label_paths, unsupported};
 use crate::data::audit::{Fault, FaultKind};
 use crate::data::dataset::Split;
 use onsa_intake::data_yaml::{self, Placed};
@@ -12,13 +12,15 @@ use std::ffi::OsString;
 use std::path::{Path, PathBuf};
 use std::sync::Arc;
 
-pub(super) fn index(yaml_path: &Path) -> Result<Index, DataError> {
+pub(super) fn index(yaml_path: &Path, bounds: &Bounds) -> Result<Index, DataError> {
     let yaml_path = &clean(yaml_path);
+    held(yaml_path, bounds)?;
     let yaml = data_yaml::read(yaml_path)?;
     let root = root(yaml_path, yaml.path.as_ref())?;
     let warn = |w: &Placed| Fault::warning(yaml_path, Some(w.line), FaultKind::IgnoredKey, w.text.clone());
     let faults = yaml.warnings.iter().map(warn).collect();
-    let mut found = Found { entries: Vec::new(), faults, folders: BTreeSet::new(), lists: BTreeSet::new() };
+    let mut found =
+        Found { bounds, entries: Vec::new(), faults, folders: BTreeSet::new(), lists: BTreeSet::new() };
     for (split, places) in [(Split::Train, &yaml.train), (Split::Val, &yaml.val), (Split::Test, &yaml.test)] {
         for place in places {
             found.add(split, place, yaml_path, &root)?;
@@ -69,7 +71,8 @@ fn mark(path: &Path) -> [u8; 16] {
     std::array::from_fn(|i| digest[i])
 }
 
-struct Found {
+struct Found<'a> {
+    bounds: &'a Bounds,
     entries: Vec<Entry>,
     faults: Vec<Fault>,
     /// Folders that splits name, and list files.
@@ -77,7 +80,7 @@ struct Found {
     lists: BTreeSet<PathBuf>,
 }
 
-impl Found {
+impl Found<'_> {
     /// Adds the images of one folder, list file or single image of a split.
     fn add(&mut self, split: Split, place: &Placed, yaml_path: &Path, root: &Path) -> Result<(), DataError> {
         let stated = Path::new(&place.text);
@@ -95,9 +98,17 @@ impl Found {
             let message = format!("`{}: {}` does not exist ({hint})", split.name(), place.text);
             return Err(DataError::Line { path: yaml_path.into(), line: place.line, message });
         };
+        if !self.bounds.hold(path) {
+            let message = format!(
+                "`{}: {}` lies outside the data set's folder and is not read: put the images into the folder",
+                split.name(),
+                place.text
+            );
+            return Err(DataError::Line { path: yaml_path.into(), line: place.line, message });
+        }
         let before = self.entries.len();
         if path.is_dir() {
-            for image in walk(path)? {
+            for image in walk(path, self.bounds)? {
                 self.push(split, image, None);
             }
             self.folders.insert(path.clone());
@@ -152,19 +163,23 @@ impl Found {
         let mut orphans = BTreeSet::new();
         for folder in &self.folders {
             let mirror = mirrored(folder).filter(|m| m.is_dir());
-            let files = walk(mirror.as_deref().unwrap_or(folder))?;
+            let folder = mirror.as_deref().unwrap_or(folder);
+            if !self.bounds.hold(folder) {
+                continue;
+            }
+            let files = walk(folder, self.bounds)?;
             orphans.extend(files.into_iter().filter(|p| self.is_label(p) && !claimed.contains(&mark(p))));
         }
         let listed = self.entries.iter().filter(|e| e.listed.is_some()).map(|e| &e.image);
         let image_folders: BTreeSet<&Path> = listed.filter_map(|image| image.parent()).collect();
         let mut label_folders: BTreeMap<PathBuf, HashSet<OsString>> = BTreeMap::new();
-        for folder in image_folders.into_iter().filter(|f| f.is_dir()) {
+        for folder in image_folders.into_iter().filter(|f| f.is_dir() && self.bounds.hold(f)) {
             let images = super::top_files(folder)?.into_iter().filter(|p| is_picture_name(p).is_some());
             let stems = images.filter_map(|p| p.file_stem().map(OsString::from));
             let labels = mirrored(folder).filter(|m| m.is_dir()).unwrap_or_else(|| folder.into());
             label_folders.entry(labels).or_default().extend(stems);
         }
-        for (folder, stems) in label_folders {
+        for (folder, stems) in label_folders.into_iter().filter(|(folder, _)| self.bounds.hold(folder)) {
             let has_image = |p: &PathBuf| p.file_stem().is_some_and(|stem| stems.contains(stem));
             let files = super::top_files(&folder)?.into_iter();
             orphans
