@@ -48,7 +48,19 @@ fn train_val_predict_and_inspect_speak_of_classes() {
     assert_eq!(trained["run_dir"], "out/sky");
     assert!(trained["metrics"]["top1"].is_number() && trained["metrics"]["balanced_accuracy"].is_number());
 
-    let val = json(&["val", &format!("model={best}"), "data=sky", "project=out", "name=val", "--json"]);
+    let val = json(&[
+        "val",
+        &format!("model={best}"),
+        "data=sky",
+        "project=out",
+        "name=val",
+        "predictions=said.json",
+        "--json",
+    ]);
+    let said = std::fs::read_to_string(folder.path().join("said.json")).unwrap();
+    let said: Value = serde_json::from_str(&said).unwrap();
+    assert_eq!(said.as_array().unwrap().len(), 6);
+    assert!(said[0]["label"]["name"] == "dusk" && said[0]["top5"].as_array().unwrap().len() == 2, "{said}");
     assert_eq!((&val["images"], &val["top5"]), (&Value::from(6), &Value::from(1.0)));
     assert!(val["auc"].is_number(), "two classes have an area: {val}");
     assert_eq!(val["per_class"][1]["name"], "noon");

@@ -1,5 +1,6 @@
 //! `onsa val`: a model's figures on a data set.
 mod classify;
+mod predictions;
 
 use std::path::{Path, PathBuf};
 use std::process::ExitCode;
@@ -13,9 +14,10 @@ use onsa_tune::data::groups::GroupBy;
 use onsa_tune::data::index::{self, LoadOptions};
 use onsa_tune::data::val_loader::ValConfig;
 use onsa_tune::engine::Inference;
+use onsa_tune::evaluate::classify::Interval;
 use onsa_tune::evaluate::plots::{metric_plots, write_plot};
-use onsa_tune::evaluate::validate::{ValidateOptions, validate};
-use onsa_tune::evaluate::{DetectMetrics, Postprocess};
+use onsa_tune::evaluate::validate::{ValidateOptions, truths, validate};
+use onsa_tune::evaluate::{DetectMetrics, Postprocess, detect_intervals};
 use onsa_tune::models::open::Opened;
 use onsa_tune::models::{Task, open};
 use onsa_tune::train::recipe::CLASSIFY_IMGSZ;
@@ -70,6 +72,11 @@ onsa_tune::arguments! {
             threads: Option<u32> = None, table::at_least_one_or_none;
             /// Threads that load.
             workers: u32 = 8, any;
+            /// Say how sure the mean average precisions are: 95 % bootstrap intervals over the images.
+            intervals: bool = false, any;
+            /// Write what was found on each image, beside its labels, into this JSON file: boxes of at least 0.25 confidence,
+            /// of a classifier the five likeliest classes.
+            predictions: Option<PathBuf> = None, any;
             /// Draw the curves.
             plots: bool = true, any;
             /// The folder in which results are collected.
@@ -173,7 +180,7 @@ fn run(invocation: &Invocation) -> Result<ExitCode, Failure> {
         &mut network,
         &cache,
         &opened.names,
-        &ValidateOptions { loader, postprocess, keep: false },
+        &ValidateOptions { loader, postprocess, keep: o.intervals || o.predictions.is_some() },
         None,
         |done, all| {
             counting.at(done, all);
@@ -181,9 +188,21 @@ fn run(invocation: &Invocation) -> Result<ExitCode, Failure> {
         },
     );
     counting.finish();
-    let metrics = result.map_err(|e| Failure::from_error(&e))?.metrics;
+    let validation = result.map_err(|e| Failure::from_error(&e))?;
     if stop.load(Ordering::Relaxed) {
         return Err(Failure::failed("stopped before all images were seen"));
+    }
+    if let Some(file) = &o.predictions {
+        predictions::write(file, &validation.images, cache.items(), &opened.names, o.single_cls)?;
+    }
+    let mut metrics = validation.metrics;
+    if o.intervals {
+        let images: Vec<_> = validation
+            .images
+            .into_iter()
+            .map(|image| (image.detections, truths(&cache.items()[image.item], o.single_cls)))
+            .collect();
+        metrics.intervals = Some(detect_intervals(&images, opened.names.len()));
     }
     let folder = if o.plots {
         let folder = run_dir::claim(&o.project, &o.name, o.exist_ok)?;
@@ -217,6 +236,11 @@ fn table_of(metrics: &DetectMetrics, folder: Option<&Path>) {
         let [p, r, ap50, ap] = figures;
         output::line(&format!("{name:<20} {images:>7} {boxes:>7} {p:>9.3} {r:>7.3} {ap50:>7.3} {ap:>9.3}"));
     };
+    let interval = |name: &str, interval: Option<Interval>| {
+        if let Some(Interval { low, high }) = interval {
+            output::line(&format!("{name:<20} 95 % interval {low:.3} to {high:.3}"));
+        }
+    };
     row(
         "all",
         metrics.images,
@@ -227,6 +251,10 @@ fn table_of(metrics: &DetectMetrics, folder: Option<&Path>) {
         for c in &metrics.per_class {
             row(&c.name, c.images, c.boxes, [c.precision, c.recall, c.ap50, c.ap]);
         }
+    }
+    if let Some(intervals) = &metrics.intervals {
+        interval("mAP50", intervals.map50);
+        interval("mAP50-95", intervals.map50_95);
     }
     if let Some(folder) = folder {
         output::line(&format!("plots  {}", folder.display()));

@@ -45,6 +45,23 @@ pub fn sort_records(records: &mut [Record]) {
     records.sort_by(|a, b| b.score.total_cmp(&a.score));
 }
 
+/// As [`sort_records`], for records that carry something with them.
+pub fn sort_records_with<T>(records: &mut [(Record, T)]) {
+    records.sort_by(|(a, _), (b, _)| b.score.total_cmp(&a.score));
+}
+
+/// The reference's average precision at one of the ten IoU thresholds; `records` sorted, `truths` at least 1.
+pub fn average_precision(records: &[Record], truths: u64, threshold: usize) -> f64 {
+    if records.is_empty() {
+        return 0.0;
+    }
+    let (mut recall, mut precision) =
+        (Vec::with_capacity(records.len() + 3), Vec::with_capacity(records.len() + 3));
+    cumulate(records, truths, threshold, &mut recall, &mut precision);
+    close(&mut recall, &mut precision);
+    area(&recall, &precision)
+}
+
 /// One class's average precision and curves, as the reference takes them.
 #[derive(Clone, Debug, PartialEq)]
 pub struct ClassCurves {

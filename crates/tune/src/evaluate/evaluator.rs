@@ -190,6 +190,7 @@ impl Evaluator {
             per_class,
             unseen_classes,
             confusion: self.confusion,
+            intervals: None,
             curves: Some(curves),
         }
     }

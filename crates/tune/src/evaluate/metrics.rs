@@ -2,7 +2,7 @@
 
 use serde::{Deserialize, Serialize};
 
-use super::Confusion;
+use super::{Confusion, DetectIntervals};
 
 /// The figures of a detector on a data set. All rates are fractions of 1.
 #[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
@@ -35,6 +35,9 @@ pub struct DetectMetrics {
     pub unseen_classes: Vec<String>,
     /// Predicted against true class.
     pub confusion: Confusion,
+    /// Bootstrap intervals of the mean average precisions, where they were asked for.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub intervals: Option<DetectIntervals>,
     /// The curves behind the plots; left out of short documents.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub curves: Option<Curves>,

@@ -13,6 +13,7 @@ mod evaluator;
 #[cfg(test)]
 mod fixture_tests;
 pub mod font;
+pub mod intervals;
 pub mod matching;
 mod metrics;
 pub mod nms;
@@ -26,6 +27,7 @@ pub use confusion::Confusion;
 pub use decode::{HeadMaps, Level};
 pub use error::EvaluateError;
 pub use evaluator::{Evaluator, ImageScore, Truth};
+pub use intervals::{DetectIntervals, detect_intervals};
 pub use metrics::{ClassMetrics, Curves, DetectMetrics};
 pub use nms::{Postprocess, detections, nms};
 pub use task::{Metrics, Validated};

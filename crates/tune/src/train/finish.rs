@@ -86,6 +86,35 @@ impl DrawnBatch {
     }
 }
 
+/// Validation pictures on the sheet that is drawn while a run goes on.
+const SAMPLES: usize = 4;
+
+/// Draws what is found on a few validation images, spread over the set, into `samples.jpg`; the last sheet is replaced.
+///
+/// # Errors
+/// The disk refuses, or an image can no longer be read.
+pub fn write_samples(
+    run_dir: &Path,
+    validation: &Validation,
+    items: &[Item],
+    names: &[String],
+    single_cls: bool,
+) -> Result<(), TrainError> {
+    let step = validation.images.len().div_ceil(SAMPLES).max(1);
+    let chosen = validation.images.iter().step_by(step);
+    let pictures = chosen
+        .map(|result| picture(&items[result.item], result, single_cls))
+        .collect::<Result<Vec<_>, _>>()?;
+    let tiles: Vec<Tile> = pictures
+        .iter()
+        .map(|p| Tile { image: &p.image, marks: detection_marks(&p.detections, names), caption: &p.name })
+        .collect();
+    if let Some(sheet) = sheet(&tiles) {
+        durable::write(&run_dir.join("samples.jpg"), &encode_jpeg(&sheet, QUALITY)?)?;
+    }
+    Ok(())
+}
+
 /// What there is to show.
 pub struct FinishInput<'a> {
     /// How it was trained.

@@ -52,6 +52,8 @@ pub use trial::{Trial, trial};
 const MAX_GRADIENT_NORM: f64 = 10.0;
 /// Batches in a row without a usable gradient after which the run ends.
 const MAX_BAD_BATCHES: u32 = 5;
+/// Times that sample pictures are drawn during a run, about.
+const SAMPLINGS: u32 = 20;
 /// Batches of training images that are drawn.
 const DRAWN_BATCHES: usize = 3;
 
@@ -653,9 +655,21 @@ impl<'a> Run<'a> {
         let last = number == recipe.epochs || last_anyway;
         let validation = if recipe.val || last {
             let averaged = self.averaged();
-            let result = self.validation(&averaged, false, observer, stop)?;
+            // A few pictures now and then show a watcher what it has learnt; they cost far less than the validation itself.
+            let sampled = recipe.plots && number.is_multiple_of((recipe.epochs / SAMPLINGS).max(1));
+            let result = self.validation(&averaged, sampled, observer, stop)?;
             if stop.load(Ordering::Relaxed) {
                 return Ok(None);
+            }
+            if let (true, Validated::Detect(found)) = (sampled, &result) {
+                let names = &self.prepared.opened.names;
+                finish::write_samples(
+                    &self.run_dir,
+                    found,
+                    self.val_cache.items(),
+                    names,
+                    recipe.single_cls,
+                )?;
             }
             Some(result)
         } else {

@@ -40,8 +40,8 @@ pub(super) fn run(
     }
     let place = super::super::place_for(&opened.model, (o.device.as_deref(), o.half, o.threads))?;
     let mut network = Inference::new(&opened.model, opened.params.clone(), place);
-    let cache =
-        image_cache(items, imgsz, CachePolicy::None, loaded.dataset.pixels).with_sizing(Sizing::Short);
+    let cache = image_cache(items, imgsz, CachePolicy::None, loaded.dataset.pixels);
+    let cache = Arc::new(cache.with_sizing(Sizing::Short));
     let cores = std::thread::available_parallelism().map_or(1, usize::from);
     let loader = ValConfig {
         imgsz,
@@ -50,15 +50,19 @@ pub(super) fn run(
         ..ValConfig::default()
     };
     let mut counting = Counting::new("validating");
-    let result = validate_classifier(&mut network, &Arc::new(cache), &opened.names, loader, |done, all| {
+    let result = validate_classifier(&mut network, &cache, &opened.names, loader, |done, all| {
         counting.at(done, all);
         !stop.load(Ordering::Relaxed)
     });
     counting.finish();
-    let metrics = result.map_err(|e| Failure::from_error(&e))?.metrics;
+    let validation = result.map_err(|e| Failure::from_error(&e))?;
     if stop.load(Ordering::Relaxed) {
         return Err(Failure::failed("stopped before all images were seen"));
     }
+    if let Some(file) = &o.predictions {
+        super::predictions::write_classes(file, &validation.guesses, cache.items(), &opened.names)?;
+    }
+    let metrics = validation.metrics;
     let folder = if o.plots {
         let folder = run_dir::claim(&o.project, &o.name, o.exist_ok)?;
         for (name, normalised) in [("confusion_matrix", false), ("confusion_matrix_normalized", true)] {
