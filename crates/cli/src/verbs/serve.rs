@@ -59,6 +59,8 @@ onsa_tune::arguments! {
             half: bool = false, any;
             /// Compute threads; by default all that the machine has.
             threads: Option<u32> = None, table::at_least_one_or_none;
+            /// End when standard input ends too: for a program that starts this one and must not leave it behind.
+            until_eof: bool = false, any;
         }
     }
 }
@@ -117,7 +119,7 @@ fn run(invocation: &Invocation) -> Result<ExitCode, Failure> {
         .enable_all()
         .build()
         .map_err(|e| Failure::from_error(&e))?;
-    runtime.block_on(serve(config, models, metrics, invocation.json))
+    runtime.block_on(serve(config, models, metrics, o.until_eof, invocation.json))
 }
 
 fn list(text: &str) -> Vec<String> {
@@ -172,6 +174,7 @@ async fn serve(
     config: Config,
     models: Vec<Served>,
     metrics: Arc<Metrics>,
+    until_eof: bool,
     json: bool,
 ) -> Result<ExitCode, Failure> {
     let listener = tokio::net::TcpListener::bind(config.address).await.map_err(|e| {
@@ -187,7 +190,13 @@ async fn serve(
         output::line(&format!("{} on http://{address}", names.join(", ")));
         output::note(&format!("POST a picture to http://{address}/v1/predict; Ctrl-C stops."));
     }
-    let stop = stop_signal()?;
+    let signal = stop_signal()?;
+    let stop = async move {
+        tokio::select! {
+            () = signal => {}
+            () = input_ended(), if until_eof => {}
+        }
+    };
     let shared = Arc::new(Shared::new(config, models, metrics));
     let cut_off = accept::serve(listener, router(Arc::clone(&shared)), &shared, stop).await;
     if cut_off > 0 {
@@ -195,6 +204,18 @@ async fn serve(
     }
     output::note("Stopped; every request was answered.");
     Ok(ExitCode::SUCCESS)
+}
+
+/// Ready when standard input has ended, which it does at the latest with the program that holds its other end.
+async fn input_ended() {
+    let (held, ended) = tokio::sync::oneshot::channel::<()>();
+    // A thread of its own: reading standard input cannot be called off.
+    std::thread::spawn(move || {
+        // An input that cannot be read has ended, too.
+        let _ = std::io::copy(&mut std::io::stdin().lock(), &mut std::io::sink());
+        drop(held);
+    });
+    let _ = ended.await;
 }
 
 /// Ready at the first Ctrl-C or SIGTERM.
