@@ -286,4 +286,96 @@ fn a_studio_that_is_asked_to_end_saves_its_run_and_goes_on_at_the_next_start() {
     assert!(workers(dir.path()).is_empty(), "no training goes on behind the person's back");
     let studio = Studio::start(dir.path(), root.path());
     wait_until_done(&studio, job);
+    // Done, it can be made longer, and only longer.
+    let extend =
+        |epochs: u64| studio.ask("POST", &format!("/api/jobs/{job}/extend"), &json!({"epochs": epochs}));
+    assert!(extend(EPOCHS).unwrap_err().contains("the run has done 3 passes"));
+    extend(EPOCHS + 1).unwrap();
+    wait_until_done(&studio, job);
+    let longer = state(&studio, job);
+    assert_eq!(
+        (&longer["epochs"], &longer["epochs_done"]),
+        (&json!(EPOCHS + 1), &json!(EPOCHS + 1)),
+        "{longer}"
+    );
+}
+
+/// A request to an endpoint: the status line and the body.
+fn infer(address: &str, key: &str, picture: &[u8]) -> std::io::Result<String> {
+    let host = address.trim_start_matches("http://");
+    let mut stream = TcpStream::connect(host)?;
+    let length = picture.len();
+    write!(
+        stream,
+        "POST /v1/predict HTTP/1.1\r\nHost: {host}\r\nAuthorization: Bearer {key}\r\nConnection: close\r\n\
+         Content-Length: {length}\r\n\r\n"
+    )?;
+    stream.write_all(picture)?;
+    let mut answer = String::new();
+    stream.read_to_string(&mut answer)?;
+    Ok(answer)
+}
+
+fn until<T>(mut look: impl FnMut() -> Option<T>) -> T {
+    let began = Instant::now();
+    loop {
+        if let Some(found) = look() {
+            return found;
+        }
+        assert!(began.elapsed() < Duration::from_secs(60), "it never came");
+        std::thread::sleep(Duration::from_millis(50));
+    }
+}
+
+#[test]
+fn an_endpoint_answers_with_its_key_comes_back_when_it_dies_and_never_outlives_the_studio() {
+    let (dir, root) = (tempfile::tempdir().unwrap(), tempfile::tempdir().unwrap());
+    draw_data(root.path());
+    let mut studio = Studio::start(dir.path(), root.path());
+    let (dataset, _) = import(&studio);
+    let job = queue(&studio, dataset);
+    wait_until_done(&studio, job);
+    let model = until(|| state(&studio, job)["result_model"].as_i64());
+    let at = format!("/api/models/{model}/endpoint");
+    assert!(studio.ask("GET", &at, &Value::Null).unwrap()["endpoint"].is_null());
+    studio.ask("POST", &at, &Value::Null).unwrap();
+    let running = |studio: &Studio| {
+        let endpoint = studio.ask("GET", &at, &Value::Null).unwrap()["endpoint"].take();
+        assert_ne!(endpoint["state"], "failed", "{endpoint}");
+        (endpoint["state"] == "running").then_some(endpoint)
+    };
+    let endpoint = until(|| running(&studio));
+    let again = studio.ask("POST", &at, &Value::Null).unwrap();
+    assert_eq!(again["key"], endpoint["key"], "one that runs is not started twice");
+    let (address, key) = (endpoint["address"].as_str().unwrap(), endpoint["key"].as_str().unwrap());
+    assert!(address.starts_with("http://127.0.0.1:") && key.len() >= 32, "{endpoint}");
+    let picture = std::fs::read(root.path().join("data/images/val/p4.png")).unwrap();
+    assert!(infer(address, key, &picture).unwrap().starts_with("HTTP/1.1 200"));
+    assert!(
+        infer(address, "A-key-of-somebody-else-of-that-length", &picture)
+            .unwrap()
+            .starts_with("HTTP/1.1 401")
+    );
+    let counted = studio.ask("GET", &at, &Value::Null).unwrap();
+    assert_eq!((&counted["endpoint"]["answered"], &counted["endpoint"]["refused"]), (&json!(1), &json!(1)));
+    // The key is in the process's environment, not in what other users of the machine can list.
+    let marker = format!("ONSA_API_KEY={key}");
+    let processes = || {
+        let all = std::fs::read_dir("/proc").unwrap().filter_map(Result::ok);
+        all.filter_map(|entry| entry.file_name().to_str()?.parse::<u32>().ok())
+            .filter(|id| {
+                std::fs::read(format!("/proc/{id}/environ"))
+                    .is_ok_and(|text| text.split(|b| *b == 0).any(|pair| pair == marker.as_bytes()))
+            })
+            .collect::<Vec<u32>>()
+    };
+    let [process] = processes()[..] else { panic!("one process answers: {:?}", processes()) };
+    let line = std::fs::read_to_string(format!("/proc/{process}/cmdline")).unwrap();
+    assert!(!line.contains(key), "{line}");
+    // It comes back at the same address with the same key.
+    kill(process);
+    until(|| infer(address, key, &picture).ok().filter(|answer| answer.starts_with("HTTP/1.1 200")));
+    studio.kill();
+    until(|| processes().is_empty().then_some(()));
+    assert!(TcpStream::connect(address.trim_start_matches("http://")).is_err());
 }

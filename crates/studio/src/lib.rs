@@ -7,6 +7,7 @@
 #![forbid(unsafe_code)]
 
 pub mod config;
+pub mod endpoints;
 pub mod http;
 pub mod jobs;
 pub mod library;
@@ -40,6 +41,12 @@ pub struct Shared {
     pub events: broadcast::Sender<Event>,
     /// Wakes the queue.
     pub wake: tokio::sync::Notify,
+    /// Models that answer requests.
+    pub endpoints: endpoints::Endpoints,
+    /// Data sets that a model labels.
+    pub prelabels: library::prelabel::Prelabels,
+    /// Models that are being measured.
+    pub evaluations: library::evaluations::Evaluations,
     /// At most this many one-off processes (a trial, an export) at once.
     pub trials: tokio::sync::Semaphore,
     /// Held, never read: one folder has one studio.
@@ -65,7 +72,20 @@ impl App {
         let (events, _) = broadcast::channel(EVENTS);
         let wake = tokio::sync::Notify::new();
         let trials = tokio::sync::Semaphore::new(1);
-        Ok(App(Arc::new(Shared { config, store, events, wake, trials, _lock: lock })))
+        let endpoints = endpoints::Endpoints::default();
+        let evaluations = library::evaluations::Evaluations::default();
+        let prelabels = library::prelabel::Prelabels::default();
+        Ok(App(Arc::new(Shared {
+            config,
+            store,
+            events,
+            wake,
+            endpoints,
+            prelabels,
+            evaluations,
+            trials,
+            _lock: lock,
+        })))
     }
 
     /// Tells the browsers; nobody listening is no failure.
@@ -95,5 +115,6 @@ pub async fn serve(studio: Studio, stop: impl Future<Output = ()> + Send + 'stat
     }
     drop(end);
     queue.abort();
-    jobs::queue::shut_down(&app).await
+    let (ended, ()) = tokio::join!(jobs::queue::shut_down(&app), endpoints::shut_down(&app));
+    ended
 }

@@ -82,6 +82,12 @@ impl From<rusqlite::Error> for Problem {
     fn from(error: rusqlite::Error) -> Problem {
         match error {
             rusqlite::Error::QueryReturnedNoRows => Problem::missing("there is no such entry"),
+            rusqlite::Error::FromSqlConversionFailure(_, _, cause) => {
+                Problem::internal("the studio's database is damaged", &*cause).hint(
+                    "nothing was changed: stop the studio and put a copy of studio.sqlite back, or import the data anew \
+                     into another folder (dir=FOLDER)",
+                )
+            }
             error => Problem::internal("the studio's database", &error),
         }
     }

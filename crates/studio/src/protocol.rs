@@ -163,6 +163,25 @@ pub enum Event {
     },
     /// The list of models has changed.
     Models,
+    /// An endpoint's state has changed: load it anew.
+    Endpoint {
+        /// The model's id.
+        model: i64,
+    },
+    /// A model has labelled a data set, or could not.
+    Prelabelled {
+        /// The data set's id.
+        dataset: i64,
+        /// Why it ended early.
+        error: Option<ErrorText>,
+    },
+    /// A model was measured on a version, or could not be.
+    Evaluation {
+        /// The model's id.
+        model: i64,
+        /// The version's id.
+        version: i64,
+    },
     /// This browser fell behind: load everything anew.
     Behind,
 }

@@ -201,3 +201,124 @@ fn what_is_no_data_set_is_said_with_a_remedy() {
     let set = studio.json("GET", &format!("/api/datasets/{id}"), "");
     assert!(set["error"]["hint"].as_str().unwrap().contains("data.yaml"), "{set}");
 }
+
+#[test]
+fn what_is_damaged_in_the_database_is_an_error_and_never_an_empty_picture() {
+    let (studio, id) = start();
+    let image = images(&studio, id, "split=train")[0]["id"].as_i64().unwrap();
+    let database = rusqlite::Connection::open(studio.dir.path().join("studio.sqlite")).unwrap();
+    let spoil = |sql: &str, id: i64| assert_eq!(database.execute(sql, [id]).unwrap(), 1);
+    let fails = |method: &str, path: &str, words: &str| {
+        let answer = studio.ask(method, path, r#"{"note":""}"#);
+        assert_eq!(answer.status, 500, "{path}: {}", answer.text());
+        let problem: Value = serde_json::from_slice(&answer.body).unwrap();
+        let message = problem["message"].as_str().unwrap();
+        assert!(message.contains("damaged") && message.contains(words), "{message}");
+        assert!(problem["hint"].as_str().unwrap().contains("studio.sqlite"), "{problem}");
+    };
+    spoil("UPDATE images SET boxes = '[[0, 0.5, 0.5', revision = revision + 1 WHERE id = ?1", image);
+    spoil("UPDATE datasets SET revision = revision + 1 WHERE id = ?1", id);
+    let boxes = format!("the boxes of image {image}");
+    fails("GET", &format!("/api/images/{image}"), &boxes);
+    fails("GET", &format!("/api/datasets/{id}/images"), &boxes);
+    fails("GET", &format!("/api/datasets/{id}/histograms"), &boxes);
+    // Least of all may a version hold the picture as one without boxes.
+    fails("POST", &format!("/api/datasets/{id}/versions"), &boxes);
+    let versions = studio.json("GET", &format!("/api/datasets/{id}/versions"), "");
+    assert_eq!(versions["versions"].as_array().unwrap().len(), 1);
+    database
+        .execute(
+            "INSERT INTO models (name, origin, path, bytes, sha256, about, created) VALUES ('m', 'found', 'p', 1, '', '{', 0)",
+            [],
+        )
+        .unwrap();
+    fails("GET", "/api/models", "the about of model 1");
+    spoil("UPDATE datasets SET classes = 'x' WHERE id = ?1", id);
+    fails("GET", &format!("/api/datasets/{id}"), &format!("the classes of data set {id}"));
+    database
+        .execute(
+            "INSERT INTO jobs (name, state, model, model_name, strategy, arguments, epochs, created)
+             VALUES ('r', 'failed', 'm', 'm', 'gentle', '[[', 1, 0)",
+            [],
+        )
+        .unwrap();
+    fails("GET", "/api/jobs", "the arguments of run 1");
+}
+
+#[test]
+fn a_remedy_uses_the_sound_boxes_and_says_so() {
+    let (studio, id) = start();
+    let at = format!("/api/datasets/{id}/remedies");
+    let audit = studio.json("GET", &format!("/api/datasets/{id}/audit"), "");
+    let kind = audit["kinds"].as_array().unwrap().iter().find(|k| k["kind"] == "class_out_of_range").unwrap();
+    assert_eq!(kind["remedy"], "keep_sound");
+    assert_eq!(audit["mended"], json!([]));
+    assert_eq!(studio.ask("POST", &at, r#"{"kind":"corrupt_image"}"#).status, 404, "no image has it");
+    let mended = studio.json("POST", &at, r#"{"kind":"class_out_of_range"}"#);
+    assert_eq!(mended, json!({"images": 1, "left": 0}));
+    let version = studio.json("POST", &format!("/api/datasets/{id}/versions"), r#"{"note":"mended"}"#);
+    assert_eq!((&version["images"], &version["boxes"]), (&json!(6), &json!(6)));
+    let audit = studio.json("GET", &format!("/api/datasets/{id}/audit"), "");
+    assert_eq!(audit["mended"], json!(["class_out_of_range"]));
+}
+
+#[test]
+fn folders_of_classes_are_browsed_relabelled_and_written_as_folders() {
+    let studio = Running::start(|_, root| {
+        for (class, shade) in [("ash", 20_u8), ("birch", 120)] {
+            for i in 0..5_u8 {
+                picture(&root.join(format!("leaves/{class}/{i}.png")), shade + i * 9);
+            }
+        }
+        std::fs::write(root.join("leaves/ash/4.png"), b"no picture").unwrap();
+    });
+    let top = studio.json("GET", "/api/folders", "")["folders"][0]["id"].as_i64().unwrap();
+    let folder = studio.json("GET", &format!("/api/folders/{top}"), "")["folders"][0]["id"].as_i64().unwrap();
+    let new = json!({"name": "Leaves", "from": {"folder": folder}}).to_string();
+    let id = studio.json("POST", "/api/datasets", &new)["id"].as_i64().unwrap();
+    let newest = || -> Value {
+        let all = studio.json("GET", &format!("/api/datasets/{id}/versions"), "");
+        all["versions"].as_array().unwrap().first().cloned().unwrap_or_default()
+    };
+    until(|| newest().is_object());
+    let set = studio.json("GET", &format!("/api/datasets/{id}"), "");
+    assert_eq!((&set["task"], &set["classes"]), (&json!("classify"), &json!(["ash", "birch"])));
+    let audit = studio.json("GET", &format!("/api/datasets/{id}/audit"), "");
+    let of_kind =
+        |kind: &str| audit["faults"].as_array().unwrap().iter().find(|f| f["kind"] == kind).unwrap();
+    assert_eq!(
+        (&audit["ok"], &of_kind("corrupt_image")["path"]),
+        (&json!(false), &json!("ash/4.png")),
+        "{audit}"
+    );
+    assert_eq!(of_kind("split_made")["path"], "leaves", "no path of this machine is shown");
+    assert_eq!(newest()["images"], json!(9), "what is no picture is left out");
+    let birch = images(&studio, id, "class=1");
+    assert_eq!(birch.len(), 5);
+    let (image, revision) = (&birch[0]["id"], &birch[0]["revision"]);
+    let save = |boxes: Value| {
+        studio.ask(
+            "PUT",
+            &format!("/api/images/{image}/boxes"),
+            &json!({"revision": revision, "boxes": boxes}).to_string(),
+        )
+    };
+    assert_eq!(save(json!([[0, 0.5, 0.5, 0.5, 0.5]])).status, 400, "a box is no class of a whole picture");
+    assert_eq!(save(json!([[0, 0.5, 0.5, 1.0, 1.0]])).status, 200);
+    assert_eq!(images(&studio, id, "class=0").len(), 5);
+    let wrong = studio.ask("POST", &format!("/api/datasets/{id}/classes"), r#"{"name":"../x"}"#);
+    assert_eq!(wrong.status, 400, "{}", wrong.text());
+    let version = studio.json("POST", &format!("/api/datasets/{id}/versions"), r#"{"note":""}"#);
+    assert_eq!((&version["images"], &version["number"]), (&json!(9), &json!(2)));
+    let export =
+        |form: &str| studio.ask("GET", &format!("/api/versions/{}/export?format={form}", version["id"]), "");
+    assert_eq!(export("yolo").status, 400);
+    let zip = zip::ZipArchive::new(std::io::Cursor::new(export("folders").body)).unwrap();
+    let names: Vec<String> = zip.file_names().map(|name| name.unwrap().into_owned()).collect();
+    let of = |class: &str| names.iter().filter(|name| name.contains(&format!("/{class}/"))).count();
+    assert_eq!((of("ash"), of("birch")), (5, 4), "{names:?}");
+    let detector =
+        r#"{"name":"x","dataset":1,"model":{"scratch":"yolov8n"},"strategy":"gentle","arguments":[]}"#;
+    let refused = studio.ask("POST", "/api/jobs", detector);
+    assert!(refused.status == 400 && refused.text().contains("one class each"), "{}", refused.text());
+}

@@ -166,6 +166,7 @@ fn no_name_or_id_reads_outside_the_allowed_folders() {
         "/api/models/X/file",
         "/api/versions/X/export?format=yolo",
         "/api/jobs/1/drawings/X",
+        "/api/versions/1/pictures/X",
         "/api/jobs/X/log",
     ];
     for door in doors {
@@ -215,4 +216,124 @@ fn a_folder_that_becomes_a_way_out_after_it_was_shown_is_refused() {
     assert_eq!(studio.ask("GET", &format!("/api/folders/{inner}"), "").status, 404);
     let import = format!(r#"{{"name":"x","from":{{"folder":{inner}}}}}"#);
     assert_eq!(studio.ask("POST", "/api/datasets", &import).status, 404);
+}
+
+/// A data set in `folder` that names the picture and label of `secret` in every way that its form has.
+fn reaching(folder: &std::path::Path, secret: &std::path::Path, form: &str) {
+    let make = |name: &str| std::fs::create_dir_all(folder.join(name)).unwrap();
+    let write = |name: &str, text: String| std::fs::write(folder.join(name), text).unwrap();
+    let own = |name: &str| {
+        let shade = if name.contains("val") { 90 } else { 10 };
+        image::RgbImage::from_pixel(32, 32, image::Rgb([shade, 2, 3])).save(folder.join(name)).unwrap();
+    };
+    let far = secret.display();
+    for split in ["train", "val"] {
+        make(&format!("images/{split}"));
+        make(&format!("labels/{split}"));
+    }
+    let up = format!("{}{}", "../".repeat(20), far.to_string().trim_start_matches('/'));
+    match form {
+        "path" => {
+            write("data.yaml", format!("path: {far}\ntrain: images/train\nval: images/train\nnames: [a]\n"))
+        }
+        "absolute" => write("data.yaml", format!("train: {far}/images/train\nval: images/val\nnames: [a]\n")),
+        "up" => write("data.yaml", format!("train: {up}/images/train\nval: images/val\nnames: [a]\n")),
+        "list" => {
+            write("list.txt", format!("{far}/images/train/secret.png\nimages/train/p.png\n"));
+            write("data.yaml", "train: list.txt\nval: images/val\nnames: [a]\n".into());
+        }
+        "secret list" => write("data.yaml", format!("train: {far}/list.txt\nval: images/val\nnames: [a]\n")),
+        "links" => {
+            #[cfg(unix)]
+            for (from, to) in [("images", "png"), ("labels", "txt")] {
+                let name = format!("{from}/train/secret.{to}");
+                std::os::unix::fs::symlink(secret.join(&name), folder.join(&name)).unwrap();
+            }
+            #[cfg(unix)]
+            std::os::unix::fs::symlink(
+                secret.join("labels/train/secret.txt"),
+                folder.join("labels/train/p.txt"),
+            )
+            .unwrap();
+            write("data.yaml", "train: images/train\nval: images/val\nnames: [a]\n".into());
+        }
+        "coco" => {
+            make("annotations");
+            let document = |image: &str| {
+                format!(
+                    r#"{{"images": [{{"id": 1, "file_name": "{image}", "width": 32, "height": 32}},
+                        {{"id": 2, "file_name": "p.png", "width": 32, "height": 32}}],
+                        "annotations": [], "categories": [{{"id": 1, "name": "a"}}]}}"#
+                )
+            };
+            write("annotations/instances_train.json", document(&format!("{far}/images/train/secret.png")));
+            write("annotations/instances_val.json", document(&format!("{up}/images/train/secret.png")));
+        }
+        "classes" => {
+            make("train/a");
+            make("val/a");
+            #[cfg(unix)]
+            std::os::unix::fs::symlink(
+                secret.join("images/train/secret.png"),
+                folder.join("train/a/secret.png"),
+            )
+            .unwrap();
+            #[cfg(unix)]
+            std::os::unix::fs::symlink(secret.join("images/train"), folder.join("train/b")).unwrap();
+            own("train/a/p.png");
+            own("val/a/p.png");
+            std::fs::remove_dir_all(folder.join("images")).unwrap();
+            std::fs::remove_dir_all(folder.join("labels")).unwrap();
+            return;
+        }
+        other => panic!("{other}"),
+    }
+    own("images/train/p.png");
+    own("images/val/p.png");
+}
+
+#[test]
+fn a_data_set_that_names_files_outside_its_folder_reads_nothing_of_them() {
+    let secret = tempfile::tempdir().unwrap();
+    let at = secret.path().canonicalize().unwrap();
+    for folder in ["images/train", "labels/train"] {
+        std::fs::create_dir_all(at.join(folder)).unwrap();
+    }
+    image::RgbImage::from_pixel(77, 55, image::Rgb([200, 1, 1]))
+        .save(at.join("images/train/secret.png"))
+        .unwrap();
+    std::fs::write(at.join("labels/train/secret.txt"), "0 0.123 0.321 0.1 0.1\n").unwrap();
+    std::fs::write(at.join("list.txt"), "MARKER-OF-THE-SECRET.png\n").unwrap();
+    for form in ["path", "absolute", "up", "list", "secret list", "links", "coco", "classes"] {
+        let studio = Running::start(|_, root| reaching(&root.join("set"), &at, form));
+        let top = studio.json("GET", "/api/folders", "")["folders"][0]["id"].as_i64().unwrap();
+        let folder =
+            studio.json("GET", &format!("/api/folders/{top}"), "")["folders"][0]["id"].as_i64().unwrap();
+        let new = format!(r#"{{"name":"x","from":{{"folder":{folder}}}}}"#);
+        let id = studio.json("POST", "/api/datasets", &new)["id"].as_i64().unwrap();
+        let began = std::time::Instant::now();
+        let set = loop {
+            let set = studio.json("GET", &format!("/api/datasets/{id}"), "");
+            if set["state"] == "failed" || (set["state"] == "ready" && set["checked"] == true) {
+                break set;
+            }
+            assert!(began.elapsed().as_secs() < 60, "{form}: {set}");
+            std::thread::sleep(std::time::Duration::from_millis(30));
+        };
+        let images = studio.json("GET", &format!("/api/datasets/{id}/images"), "");
+        for image in images["images"].as_array().unwrap() {
+            assert_eq!((&image["width"], &image["name"]), (&32.into(), &"p.png".into()), "{form}: {image}");
+            assert_eq!(image["boxes"].to_string().find("0.123"), None, "{form}: {image}");
+        }
+        let said = if set["state"] == "failed" {
+            set["error"]["message"].to_string()
+        } else {
+            studio.json("GET", &format!("/api/datasets/{id}/audit"), "")["faults"].to_string()
+        };
+        assert!(said.contains("outside") || (form == "classes" && said == "[]"), "{form}: {said}");
+        assert!(
+            !said.contains("MARKER") && !said.contains("0.123") && !said.contains("77 x 55"),
+            "{form}: {said}"
+        );
+    }
 }

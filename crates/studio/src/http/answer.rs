@@ -38,7 +38,11 @@ impl IntoResponse for Problem {
             Kind::Invalid => StatusCode::BAD_REQUEST,
             Kind::Missing => StatusCode::NOT_FOUND,
             Kind::Conflict => StatusCode::CONFLICT,
-            Kind::Internal => StatusCode::INTERNAL_SERVER_ERROR,
+            Kind::Internal => {
+                // The person in the browser sees it; whoever looks after the machine finds it in the studio's own log.
+                eprintln!("error: {}", self.message);
+                StatusCode::INTERNAL_SERVER_ERROR
+            }
         };
         (status, Json(json!({"message": self.message, "hint": self.hint}))).into_response()
     }

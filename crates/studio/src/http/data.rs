@@ -12,6 +12,8 @@ use crate::library::datasets::{self, Dataset};
 use crate::library::export::{self, Form};
 use crate::library::images::{self, Filter, Histograms, Image, Page};
 use crate::library::import::{self, NewDataset};
+use crate::library::prelabel::{self, Begun, Wish};
+use crate::library::remedies::{self, Mended};
 use crate::library::versions::{self, Version};
 use crate::library::{models, pictures};
 use crate::protocol::Event;
@@ -65,7 +67,42 @@ pub(super) async fn delete(State(app): State<App>, Path(id): Path<i64>) -> Answe
 }
 
 pub(super) async fn audit(State(app): State<App>, Path(id): Path<i64>) -> Answer<Value> {
-    Ok(Json(app.store.read(move |c| datasets::audit(c, id)).await?))
+    let audit = app.store.read(move |c| {
+        let mut audit = datasets::audit(c, id)?;
+        audit["mended"] = remedies::applied(c, id)?.into();
+        Ok(audit)
+    });
+    Ok(Json(audit.await?))
+}
+
+/// A kind of fault.
+#[derive(Deserialize, JsonSchema)]
+pub(super) struct OfKind {
+    /// As the report names it, such as `zero_size_box`.
+    kind: String,
+}
+
+pub(super) async fn mend(
+    State(app): State<App>,
+    Path(id): Path<i64>,
+    Json(fault): Json<OfKind>,
+) -> Answer<Mended> {
+    let mended = app.store.write(move |t| remedies::apply(t, id, &fault.kind)).await?;
+    changed(&app, id);
+    Ok(Json(mended))
+}
+
+pub(super) async fn prelabel(
+    State(app): State<App>,
+    Path(id): Path<i64>,
+    Json(wish): Json<Wish>,
+) -> Answer<Begun> {
+    Ok(Json(prelabel::begin(&app, id, wish).await?))
+}
+
+pub(super) async fn stop_prelabel(State(app): State<App>, Path(id): Path<i64>) -> Answer<Done> {
+    prelabel::stop(&app, id)?;
+    Ok(done())
 }
 
 pub(super) async fn histograms(State(app): State<App>, Path(id): Path<i64>) -> Answer<Histograms> {
@@ -124,7 +161,19 @@ pub(super) async fn save_boxes(
 
 async fn path_of(app: &App, id: i64) -> Result<std::path::PathBuf, Problem> {
     let image = app.store.read(move |c| images::get(c, id)).await?;
-    Ok(std::path::PathBuf::from(image.path))
+    let path = std::path::PathBuf::from(image.path);
+    // The file may have become a link since it was imported.
+    let (app, looked) = (app.clone(), path.clone());
+    let dataset = image.dataset;
+    let held = blocking(move || {
+        let root = app.store.read_now(|c| Ok(datasets::get(c, dataset)?.root))?;
+        Ok(import::bounds(&app, std::path::Path::new(&root)).hold(&looked))
+    });
+    if held.await? {
+        Ok(path)
+    } else {
+        Err(Problem::missing("the picture lies outside the data set's folder"))
+    }
 }
 
 pub(super) async fn thumbnail(State(app): State<App>, Path(id): Path<i64>) -> Result<Response, Problem> {
@@ -165,21 +214,8 @@ pub(super) async fn suggest(
         })
         .await?;
     let found = models::predict(&app, by.model, std::path::Path::new(&image.path), SUGGESTED).await?;
-    let mut suggestion = Suggestion { boxes: Vec::new(), left_out: 0 };
-    for object in found["boxes"].as_array().into_iter().flatten() {
-        let number = |i: usize| object["xyxy"][i].as_f64().unwrap_or(0.0) as f32;
-        let class = classes.iter().position(|name| object["name"].as_str() == Some(name));
-        let (w, h) = (image.width as f32, image.height as f32);
-        let (x1, x2) = ((number(0) / w).clamp(0.0, 1.0), (number(2) / w).clamp(0.0, 1.0));
-        let (y1, y2) = ((number(1) / h).clamp(0.0, 1.0), (number(3) / h).clamp(0.0, 1.0));
-        match class {
-            Some(class) if x2 > x1 && y2 > y1 => {
-                suggestion.boxes.push(Boxed(class as u32, (x1 + x2) / 2.0, (y1 + y2) / 2.0, x2 - x1, y2 - y1))
-            }
-            _ => suggestion.left_out += 1,
-        }
-    }
-    Ok(Json(suggestion))
+    let (boxes, left_out) = annotations::of_prediction(&found, &classes, (image.width, image.height));
+    Ok(Json(Suggestion { boxes, left_out }))
 }
 
 /// A data set's versions.
@@ -216,7 +252,7 @@ pub(super) async fn snapshot(
 /// The form of an export.
 #[derive(Deserialize, JsonSchema)]
 pub(super) struct AsForm {
-    /// `yolo` or `coco`.
+    /// `yolo`, `coco` or `folders`.
     format: String,
 }
 

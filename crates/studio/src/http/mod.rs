@@ -6,7 +6,9 @@ mod guard;
 pub mod openapi;
 mod routes;
 
+mod comparison;
 mod data;
+mod endpoints;
 mod home;
 mod models;
 mod runs;

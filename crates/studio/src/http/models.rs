@@ -4,11 +4,12 @@ use axum::body::Bytes;
 use axum::extract::{Path, Query, State};
 use axum::response::Response;
 use schemars::JsonSchema;
-use serde::Deserialize;
+use serde::{Deserialize, Serialize};
 use serde_json::Value;
 
 use super::answer::{self, Answer, Done, Made, done};
-use crate::library::models::{self, Exported, Gallery, Model};
+use crate::library::exports::{self, Exported};
+use crate::library::models::{self, Gallery, Model};
 use crate::{App, Problem, config};
 
 pub(super) async fn gallery(State(app): State<App>) -> Answer<Gallery> {
@@ -76,8 +77,18 @@ pub(super) async fn file(State(app): State<App>, Path(id): Path<i64>) -> Result<
 /// The format of an export.
 #[derive(Deserialize, JsonSchema)]
 pub(super) struct AsFormat {
-    /// `onnx` or `torch`.
+    /// `onnx`, `onnx-whole`, `torch`, `safetensors` or `tflite`.
     format: String,
+}
+
+/// Exports of a model.
+#[derive(Serialize, JsonSchema)]
+pub(super) struct Exports {
+    exports: Vec<Exported>,
+}
+
+pub(super) async fn exports(State(app): State<App>, Path(id): Path<i64>) -> Answer<Exports> {
+    Ok(Json(Exports { exports: exports::list(&app, id).await? }))
 }
 
 pub(super) async fn export(
@@ -85,7 +96,7 @@ pub(super) async fn export(
     Path(id): Path<i64>,
     Json(wish): Json<AsFormat>,
 ) -> Answer<Exported> {
-    Ok(Json(models::export(&app, id, &wish.format).await?))
+    Ok(Json(exports::export(&app, id, &wish.format).await?))
 }
 
 /// An export that was made.
@@ -93,8 +104,7 @@ pub(super) async fn exported(
     State(app): State<App>,
     Path((id, format)): Path<(i64, String)>,
 ) -> Result<Response, Problem> {
-    let path = models::export_path(&app, id, &format)?;
-    let model = app.store.read(move |c| models::get(c, id)).await?;
+    let (path, name) = exports::file(&app, id, &format).await?;
     let ending = path.extension().map_or_else(String::new, |e| format!(".{}", e.to_string_lossy()));
-    answer::download(&path, &format!("{}{ending}", model.name), "application/octet-stream").await
+    answer::download(&path, &format!("{name}{ending}"), "application/octet-stream").await
 }

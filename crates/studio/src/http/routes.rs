@@ -4,7 +4,7 @@ use axum::routing::{delete, get, patch, post, put};
 use schemars::JsonSchema;
 
 use super::answer::{Done, Made};
-use super::{Access, Route, assets, data, events, home, models, runs, uploads};
+use super::{Access, Route, assets, comparison, data, endpoints, events, home, models, runs, uploads};
 use crate::App;
 use crate::library::uploads::PIECE_BYTES;
 
@@ -41,6 +41,7 @@ impl Route {
 
 /// Every route of the studio.
 pub fn routes() -> Vec<Route> {
+    use crate::endpoints::Endpoint;
     use crate::jobs::{create::NewJob, record::Job};
     use crate::library::{
         annotations as a, datasets::Dataset, folders::Listing, images as i, import::NewDataset,
@@ -90,6 +91,21 @@ pub fn routes() -> Vec<Route> {
             .gives::<Done>(),
         route(Method::GET, "/api/datasets/{id}/audit", "The check's report", || get(data::audit))
             .gives::<serde_json::Value>(),
+        route(Method::POST, "/api/datasets/{id}/remedies", "Apply the remedy of a kind of fault", || {
+            post(data::mend)
+        })
+        .takes::<data::OfKind>()
+        .gives::<crate::library::remedies::Mended>(),
+        route(
+            Method::POST,
+            "/api/datasets/{id}/prelabel",
+            "Let a model label the images without labels",
+            || post(data::prelabel),
+        )
+        .takes::<crate::library::prelabel::Wish>()
+        .gives::<crate::library::prelabel::Begun>(),
+        route(Method::DELETE, "/api/datasets/{id}/prelabel", "Stop that", || delete(data::stop_prelabel))
+            .gives::<Done>(),
         route(Method::GET, "/api/datasets/{id}/histograms", "Classes and sizes in figures", || {
             get(data::histograms)
         })
@@ -115,6 +131,19 @@ pub fn routes() -> Vec<Route> {
             .gives::<Version>(),
         route(Method::GET, "/api/versions/{id}/export", "A version as a zip", || get(data::export))
             .asks::<data::AsForm>(),
+        route(Method::GET, "/api/versions/{id}/pictures/{name}", "A validation picture of a version", || {
+            get(comparison::picture)
+        }),
+        route(Method::POST, "/api/comparisons", "Measure models on a version's validation pictures", || {
+            post(comparison::begin)
+        })
+        .takes::<comparison::NewComparison>()
+        .gives::<Done>(),
+        route(Method::GET, "/api/comparisons", "Models side by side, and where they disagree", || {
+            get(comparison::get)
+        })
+        .asks::<comparison::Asked>()
+        .gives::<crate::library::comparison::Comparison>(),
         route(Method::GET, "/api/images/{id}", "An image with its boxes", || get(data::image))
             .gives::<i::Image>(),
         route(Method::GET, "/api/images/{id}/small", "A small picture", || get(data::thumbnail)),
@@ -142,14 +171,32 @@ pub fn routes() -> Vec<Route> {
         .gives::<serde_json::Value>()
         .at_most(PICTURE),
         route(Method::GET, "/api/models/{id}/file", "The model file", || get(models::file)),
+        route(Method::GET, "/api/models/{id}/exports", "Exports that were made of a model", || {
+            get(models::exports)
+        })
+        .gives::<models::Exports>(),
         route(Method::POST, "/api/models/{id}/exports", "Export a model, with its proof", || {
             post(models::export)
         })
         .takes::<models::AsFormat>()
-        .gives::<m::Exported>(),
+        .gives::<crate::library::exports::Exported>(),
         route(Method::GET, "/api/models/{id}/exports/{format}", "An exported model", || {
             get(models::exported)
         }),
+        route(Method::GET, "/api/endpoints", "Every inference endpoint", || get(endpoints::list))
+            .gives::<endpoints::Endpoints>(),
+        route(Method::GET, "/api/models/{id}/endpoint", "A model's inference endpoint", || {
+            get(endpoints::get)
+        })
+        .gives::<endpoints::OfModel>(),
+        route(Method::POST, "/api/models/{id}/endpoint", "Start a model's inference endpoint", || {
+            post(endpoints::start)
+        })
+        .gives::<Endpoint>(),
+        route(Method::DELETE, "/api/models/{id}/endpoint", "Stop a model's inference endpoint", || {
+            delete(endpoints::stop)
+        })
+        .gives::<Done>(),
         route(Method::GET, "/api/jobs", "Every run", || get(runs::list)).gives::<runs::Jobs>(),
         route(Method::POST, "/api/jobs", "Queue a run", || post(runs::create))
             .takes::<NewJob>()
@@ -161,6 +208,9 @@ pub fn routes() -> Vec<Route> {
             .takes::<runs::Stop>()
             .gives::<Done>(),
         route(Method::POST, "/api/jobs/{id}/resume", "Resume a stopped or failed run", || post(runs::resume))
+            .gives::<Done>(),
+        route(Method::POST, "/api/jobs/{id}/extend", "Train on a run that has ended", || post(runs::extend))
+            .takes::<runs::Longer>()
             .gives::<Done>(),
         route(Method::GET, "/api/jobs/{id}/log", "The end of a run's log", || get(runs::log))
             .gives::<runs::Log>(),

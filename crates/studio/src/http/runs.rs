@@ -57,19 +57,37 @@ pub(super) async fn resume(State(app): State<App>, Path(id): Path<i64>) -> Answe
     Ok(done())
 }
 
+/// A longer run.
+#[derive(Deserialize, JsonSchema)]
+pub(super) struct Longer {
+    /// Epochs in all, those done included.
+    epochs: u32,
+}
+
+pub(super) async fn extend(
+    State(app): State<App>,
+    Path(id): Path<i64>,
+    Json(longer): Json<Longer>,
+) -> Answer<Done> {
+    queue::extend(&app, id, longer.epochs).await?;
+    Ok(done())
+}
+
 pub(super) async fn delete(State(app): State<App>, Path(id): Path<i64>) -> Answer<Done> {
-    app.store
-        .write(move |t| {
-            let job = record::get(t, id)?;
-            if matches!(job.state, JobState::Running | JobState::Stopping) {
-                return Err(Problem::conflict("the run is at work: stop it first"));
-            }
-            // Its model goes with it: the file lies in the run's folder.
-            t.execute("DELETE FROM models WHERE job = ?1 AND origin = 'run'", [id])?;
-            t.execute("DELETE FROM jobs WHERE id = ?1", [id])?;
-            Ok(())
-        })
-        .await?;
+    let model = app.store.write(move |t| {
+        let job = record::get(t, id)?;
+        if matches!(job.state, JobState::Running | JobState::Stopping) {
+            return Err(Problem::conflict("the run is at work: stop it first"));
+        }
+        // Its model goes with it: the file lies in the run's folder.
+        t.execute("DELETE FROM models WHERE job = ?1 AND origin = 'run'", [id])?;
+        t.execute("DELETE FROM jobs WHERE id = ?1", [id])?;
+        Ok(job.result_model)
+    });
+    if let Some(model) = model.await? {
+        // One without an endpoint has none to stop.
+        let _ = crate::endpoints::stop(&app, model);
+    }
     let folder = jobs::folder(&app, id);
     blocking(move || {
         // What stays is disk space only.

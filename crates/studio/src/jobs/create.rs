@@ -1,5 +1,5 @@
 //! From what a person chose to a job in the queue.
-use onsa_tune::models::registry;
+use onsa_tune::models::{Task, registry};
 use onsa_tune::train::recipe::TrainArgs;
 use schemars::JsonSchema;
 use serde::Deserialize;
@@ -45,20 +45,32 @@ pub enum Start {
 pub async fn create(app: &App, new: NewJob) -> Result<i64, Problem> {
     let name = datasets::checked_name(&new.name)?.to_owned();
     let strategy = Strategy::named(&new.strategy)?;
-    let (model, model_name, family, pretrained) = match &new.model {
+    let dataset = new.dataset;
+    let classifies = app.store.read(move |c| Ok(datasets::ready(c, dataset)?.classifies())).await?;
+    let (model, model_name, family, pretrained, model_classifies) = match &new.model {
         Start::Model(id) => {
             let id = *id;
             let model = app.store.read(move |c| models::get(c, id)).await?;
             let family = model.about.family.as_deref().and_then(strategy::family);
-            (model.path.display().to_string(), model.name, family, true)
+            let model_classifies = model.about.task.as_deref() == Some("classify");
+            (model.path.display().to_string(), model.name, family, true, model_classifies)
         }
         Start::Scratch(name) => {
             let spec = registry::find(name).map_err(|e| Problem::invalid(e.to_string()))?;
-            (spec.name.clone(), spec.name, Some(spec.family), false)
+            (spec.name.clone(), spec.name, Some(spec.family), false, spec.task == Task::Classify)
         }
     };
+    if classifies != model_classifies {
+        let (data, found) =
+            if classifies { ("one class each", "finds objects") } else { ("boxes", "classifies") };
+        return Err(Problem::invalid(format!(
+            "the pictures have {data}, and the model {model_name} {found}"
+        ))
+        .hint("choose a model that is made for such pictures"));
+    }
     let mut arguments: Vec<(String, String)> = Vec::new();
-    let own = strategy.arguments(family).into_iter().map(|(name, text)| (name.to_owned(), text));
+    let own = if classifies { strategy.of_classifier() } else { strategy.arguments(family) };
+    let own = own.into_iter().map(|(name, text)| (name.to_owned(), text));
     for (name, text) in own.chain(new.arguments) {
         if OWN.contains(&name.as_str()) {
             return Err(Problem::invalid(format!("`{name}` is set by the studio")));
@@ -68,6 +80,9 @@ pub async fn create(app: &App, new: NewJob) -> Result<i64, Problem> {
     }
     if !pretrained {
         arguments.push(("pretrained".into(), "false".into()));
+    }
+    if classifies {
+        arguments.push(("task".into(), "classify".into()));
     }
     let epochs = check(&model, &arguments)?;
     let version = blocking({

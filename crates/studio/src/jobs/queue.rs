@@ -9,12 +9,14 @@ use tokio::task::JoinSet;
 
 use super::record::{self, Job, State};
 use super::supervise::{self, Worker, conclude, follow};
-use crate::protocol::{ATTEMPT, Event, JOB, Outcome, files, reasons};
+use crate::protocol::{ATTEMPT, Event, JOB, files, reasons};
 use crate::store::now;
 use crate::{App, Problem};
 
 /// The queue looks at the database this often even if nobody wakes it.
 const LOOK_EVERY: Duration = Duration::from_secs(2);
+/// Most epochs of a run.
+const MOST_EPOCHS: u32 = 100_000;
 /// A studio that ends waits this long for its workers to save.
 const FAREWELL: Duration = Duration::from_secs(30);
 
@@ -26,7 +28,11 @@ pub async fn run(app: App) {
         ids.extend(record::in_state(c, State::Stopping)?);
         Ok(ids)
     });
-    for id in going.await.unwrap_or_default() {
+    let going = going.await.unwrap_or_else(|problem| {
+        eprintln!("error: the runs of the last start cannot be taken up: {problem}");
+        Vec::new()
+    });
+    for id in going {
         // Alive or not: following a dead worker concludes its job at once.
         workers.spawn(follow(app.clone(), id, Worker::Adopted, 0));
     }
@@ -37,7 +43,11 @@ pub async fn run(app: App) {
                     workers.spawn(follow(app.clone(), id, worker, from));
                     app.tell(Event::Job { job: id });
                 }
-                Ok(None) | Err(_) => break,
+                Ok(None) => break,
+                Err(problem) => {
+                    eprintln!("error: the next run cannot be started: {problem}");
+                    break;
+                }
             }
         }
         tokio::select! {
@@ -57,7 +67,15 @@ async fn start_next(app: &App) -> Result<Option<(i64, Worker, u64)>, Problem> {
             (id, now()),
         )?;
         record::change(t, id, &[State::Queued], State::Running)?;
-        Ok(Some(record::get(t, id)?))
+        match record::get(t, id) {
+            Ok(job) => Ok(Some(job)),
+            Err(problem) => {
+                // Its own record is damaged: it must not stand in the way of those behind it.
+                eprintln!("error: run {id} cannot be started: {problem}");
+                record::change(t, id, &[State::Running], State::Failed)?;
+                Ok(None)
+            }
+        }
     });
     let Some(job) = claimed.await? else { return Ok(None) };
     let dir = super::folder(app, job.id);
@@ -92,10 +110,7 @@ fn clear(dir: &Path) -> Cleared {
     if matches!(lock.try_lock(), Err(std::fs::TryLockError::WouldBlock)) {
         return Cleared::Alive;
     }
-    let outcome = std::fs::read(dir.join(files::OUTCOME)).ok();
-    let outcome: Option<Outcome> = outcome.and_then(|bytes| serde_json::from_slice(&bytes).ok());
-    let stopped = dir.join(files::STOP);
-    if outcome.is_some_and(|outcome| outcome.ok) && !stopped.exists() {
+    if supervise::has_ended(dir) {
         return Cleared::Ended;
     }
     for name in [files::OUTCOME, files::STOP] {
@@ -109,7 +124,8 @@ fn spawn(app: &App, job: &Job, dir: &Path) -> Result<Child, Problem> {
     let run = dir.join(files::RUN);
     let mut command = Command::new(&app.config.program);
     if run.join("checkpoint/state.safetensors").is_file() {
-        command.arg("resume").arg(&run);
+        // As many as it was begun with, unless the person asked for more since.
+        command.arg("resume").arg(&run).arg(format!("epochs={}", job.epochs));
     } else {
         command.arg("train").arg(format!("model={}", job.model));
         command.arg(format!("data={}", data_of(app, job)?));
@@ -134,7 +150,7 @@ fn spawn(app: &App, job: &Job, dir: &Path) -> Result<Child, Problem> {
     command.spawn().map_err(|e| Problem::path("cannot start", &app.config.program, &e))
 }
 
-/// What a job trains on: the data.yaml of its version.
+/// What a job trains on: the data.yaml of its version, or its folder.
 fn data_of(app: &App, job: &Job) -> Result<String, Problem> {
     let Some(data) = &job.data else {
         return Err(Problem::missing("the data set of this run was deleted"));
@@ -143,7 +159,9 @@ fn data_of(app: &App, job: &Job) -> Result<String, Problem> {
     let root: String = app.store.read_now(|c| {
         Ok(c.query_row("SELECT root FROM versions WHERE id = ?1", [version], |row| row.get(0))?)
     })?;
-    Ok(Path::new(&root).join("data.yaml").display().to_string())
+    let (root, boxes) = (Path::new(&root), Path::new(&root).join("data.yaml"));
+    // Pictures with one class each lie in folders of their classes.
+    Ok(if boxes.is_file() { boxes.display().to_string() } else { root.display().to_string() })
 }
 
 /// Asks a job's worker to stop, or takes a queued one out of the queue.
@@ -187,6 +205,47 @@ pub async fn resume(app: &App, id: i64) -> Result<(), Problem> {
         Err(Problem::conflict("only a stopped or failed run can be resumed"))
     });
     resumed.await?;
+    app.tell(Event::Job { job: id });
+    app.wake.notify_one();
+    Ok(())
+}
+
+/// Puts a run that has ended back into the queue, to train on to `epochs` in all.
+///
+/// # Errors
+/// It has not ended, has done as many already, or its checkpoint is gone.
+pub async fn extend(app: &App, id: i64, epochs: u32) -> Result<(), Problem> {
+    let job = app.store.read(move |c| record::get(c, id)).await?;
+    if epochs <= job.epochs_done {
+        return Err(Problem::invalid(format!(
+            "the run has done {} passes: ask for more in all",
+            job.epochs_done
+        )));
+    }
+    if epochs > MOST_EPOCHS {
+        return Err(Problem::invalid(format!("at most {MOST_EPOCHS} passes in all")));
+    }
+    let dir = super::folder(app, id);
+    if !dir.join(files::RUN).join("checkpoint/state.safetensors").is_file() {
+        return Err(
+            Problem::conflict("the run has no save to go on from").hint("start a new run from its model")
+        );
+    }
+    let extended = app.store.write(move |t| {
+        let ended = [State::Done, State::Stopped, State::Failed];
+        if !record::change(t, id, &ended, State::Queued)? {
+            return Err(Problem::conflict("the run has not ended: stop it first"));
+        }
+        t.execute("UPDATE jobs SET crashes = 0, epochs = ?2 WHERE id = ?1", (id, epochs))?;
+        // Under the same transaction: with the old outcome there, the next worker would count as ended.
+        match std::fs::remove_file(dir.join(files::OUTCOME)) {
+            Err(e) if e.kind() != std::io::ErrorKind::NotFound => {
+                Err(Problem::path("cannot remove the outcome in", &dir, &e))
+            }
+            _ => Ok(()),
+        }
+    });
+    extended.await?;
     app.tell(Event::Job { job: id });
     app.wake.notify_one();
     Ok(())

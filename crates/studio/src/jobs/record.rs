@@ -5,7 +5,7 @@ use serde::{Deserialize, Serialize};
 
 use crate::Problem;
 use crate::protocol::{ErrorText, Line};
-use crate::store::now;
+use crate::store::{self, now};
 
 /// Where a job stands.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize, JsonSchema)]
@@ -114,10 +114,7 @@ const SELECT: &str =
     FROM jobs j LEFT JOIN versions v ON v.id = j.version LEFT JOIN datasets d ON d.id = v.dataset";
 
 fn read(row: &Row<'_>) -> rusqlite::Result<Job> {
-    let json = |text: Option<String>| text.and_then(|text| serde_json::from_str(&text).ok());
     let state: String = row.get(2)?;
-    let arguments: String = row.get(5)?;
-    let error: Option<String> = row.get(9)?;
     let data = match row.get::<_, Option<i64>>(15)? {
         Some(version) => {
             Some(JobData { version, number: row.get(16)?, dataset: row.get(17)?, name: row.get(18)? })
@@ -131,13 +128,13 @@ fn read(row: &Row<'_>) -> rusqlite::Result<Job> {
         data,
         model_name: row.get(3)?,
         strategy: row.get(4)?,
-        arguments: serde_json::from_str(&arguments).unwrap_or_default(),
+        arguments: store::json(row, 5, "run")?,
         attempt: row.get(6)?,
         epochs: row.get(7)?,
         epochs_done: row.get::<_, Option<u32>>(19)?.unwrap_or(0),
         best: row.get(20)?,
-        summary: json(row.get(8)?),
-        error: error.and_then(|text| serde_json::from_str(&text).ok()),
+        summary: store::json_or_none(row, 8, "run")?,
+        error: store::json_or_none(row, 9, "run")?,
         result_model: row.get(21)?,
         created: row.get(10)?,
         started: row.get(11)?,
@@ -268,7 +265,7 @@ pub fn curves(connection: &Connection, id: i64) -> Result<Vec<Curve>, Problem> {
     let mut rows = statement.query([id])?;
     let mut curves: Vec<Curve> = Vec::new();
     while let Some(row) = rows.next()? {
-        let name = row.get_ref(0)?.as_str().unwrap_or_default();
+        let name = row.get_ref(0)?.as_str().map_err(rusqlite::Error::from)?;
         if curves.last().is_none_or(|curve| curve.name != name) {
             curves.push(Curve { name: name.to_owned(), epochs: Vec::new(), values: Vec::new() });
         }

@@ -46,7 +46,18 @@ impl Strategy {
         found.ok_or_else(|| Problem::invalid(format!("there is no strategy `{name}`")))
     }
 
-    /// The arguments that it sets, for a model of `family`.
+    /// The arguments that it sets for a model that classifies.
+    pub fn of_classifier(self) -> Vec<(&'static str, String)> {
+        let strategy = |name: &str| vec![("strategy", name.to_owned())];
+        match self {
+            Strategy::Gentle => strategy("full"),
+            Strategy::Backbone => strategy("freeze"),
+            Strategy::Head => strategy("head"),
+            Strategy::Standard | Strategy::Expert => Vec::new(),
+        }
+    }
+
+    /// The arguments that it sets, for a detector of `family`.
     pub fn arguments(self, family: Option<Family>) -> Vec<(&'static str, String)> {
         let slow = [
             ("optimizer", "AdamW".to_owned()),
@@ -95,6 +106,11 @@ mod tests {
                 for (name, text) in strategy.arguments(Some(family)) {
                     args.set_any(name, &text).unwrap();
                 }
+            }
+            let mut args = TrainArgs::default();
+            for (name, text) in [("task", "classify".to_owned())].into_iter().chain(strategy.of_classifier())
+            {
+                args.set_any(name, &text).unwrap();
             }
         }
     }

@@ -62,8 +62,8 @@ pub(super) async fn follow(app: App, id: i64, mut worker: Worker, from: u64) {
 /// Ends a job that the studio itself could not start or conclude.
 pub(super) async fn fail(app: &App, id: i64, problem: Problem) {
     let text = ErrorText { message: problem.message, causes: Vec::new(), hint: problem.hint };
-    let text = serde_json::to_string(&text).unwrap_or_default();
     let failed = app.store.write(move |t| {
+        let text = serde_json::to_string(&text)?;
         t.execute("UPDATE jobs SET error = ?2 WHERE id = ?1", (id, text))?;
         record::change(t, id, &[State::Running, State::Stopping], State::Failed)
     });
@@ -194,11 +194,13 @@ fn crashed(t: &rusqlite::Connection, id: i64, how: &str) -> Result<bool, Problem
 }
 
 fn judge(dir: &Path, job: &record::Job, status: Option<ExitStatus>) -> Verdict {
-    let outcome = std::fs::read(dir.join(files::OUTCOME)).ok();
-    let outcome: Option<Outcome> = outcome.and_then(|bytes| serde_json::from_slice(&bytes).ok());
-    let Some(outcome) = outcome else {
-        let how = status.map_or_else(|| "its process is gone".to_owned(), |status| status.to_string());
-        return Verdict::Crashed(how);
+    let outcome = match outcome_of(dir) {
+        Ok(Some(outcome)) => outcome,
+        Ok(None) => {
+            let how = status.map_or_else(|| "its process is gone".to_owned(), |status| status.to_string());
+            return Verdict::Crashed(how);
+        }
+        Err(error) => return Verdict::Failed(error),
     };
     if !outcome.ok {
         // Killed after the last epoch was saved and before the end: nothing is left to do, which resuming calls an error.
@@ -207,17 +209,56 @@ fn judge(dir: &Path, job: &record::Job, status: Option<ExitStatus>) -> Verdict {
         if outcome.attempt > 1 && done >= job.epochs {
             return Verdict::Done(serde_json::json!({ "epochs": done }));
         }
-        return Verdict::Failed(outcome.error.unwrap_or_default());
+        return Verdict::Failed(outcome.error.unwrap_or_else(|| ErrorText {
+            message: "the training process failed and did not say why".into(),
+            causes: Vec::new(),
+            hint: Some("the log has its last words".into()),
+        }));
     }
-    let document = std::fs::read(dir.join(files::document(outcome.attempt))).ok();
-    let document: serde_json::Value =
-        document.and_then(|bytes| serde_json::from_slice(&bytes).ok()).unwrap_or_default();
+    let document: serde_json::Value = match stored(&dir.join(files::document(outcome.attempt))) {
+        Ok(Some(document)) => document,
+        Ok(None) => return Verdict::Failed(damaged(&files::document(outcome.attempt), "the file is gone")),
+        Err(error) => return Verdict::Failed(error),
+    };
     if document["stopped"] != serde_json::Value::Bool(true) {
         return Verdict::Done(document);
     }
     match std::fs::read_to_string(dir.join(files::STOP)) {
         Ok(reason) if reason == reasons::SHUTDOWN => Verdict::Again,
         _ => Verdict::Stopped,
+    }
+}
+
+/// How the last worker ended in its own words; none where it left none.
+///
+/// # Errors
+/// The file is there and cannot be read.
+pub(super) fn outcome_of(dir: &Path) -> Result<Option<Outcome>, ErrorText> {
+    stored(&dir.join(files::OUTCOME))
+}
+
+/// Whether the last worker did all its work and its documents are sound.
+pub(super) fn has_ended(dir: &Path) -> bool {
+    let Ok(Some(outcome)) = outcome_of(dir) else { return false };
+    let document = stored::<serde_json::Value>(&dir.join(files::document(outcome.attempt)));
+    outcome.ok && matches!(document, Ok(Some(_))) && !dir.join(files::STOP).exists()
+}
+
+/// A JSON file of a job's folder; none where there is no file.
+fn stored<T: serde::de::DeserializeOwned>(path: &Path) -> Result<Option<T>, ErrorText> {
+    let name = path.file_name().unwrap_or_default().to_string_lossy();
+    match std::fs::read(path) {
+        Ok(bytes) => serde_json::from_slice(&bytes).map(Some).map_err(|e| damaged(&name, &e.to_string())),
+        Err(e) if e.kind() == std::io::ErrorKind::NotFound => Ok(None),
+        Err(e) => Err(damaged(&name, &e.to_string())),
+    }
+}
+
+fn damaged(name: &str, why: &str) -> ErrorText {
+    ErrorText {
+        message: format!("what the training process wrote at its end is damaged: {name}: {why}"),
+        causes: Vec::new(),
+        hint: Some("go on with the run: it continues from its last save".into()),
     }
 }
 
@@ -243,6 +284,35 @@ mod tests {
         assert_eq!(tabled_epochs(dir.path()), 0);
         std::fs::write(&table, "epoch,time\n1,0.5\n2,1.0\n3,1.5\n").unwrap();
         assert_eq!(tabled_epochs(dir.path()), 3);
+    }
+
+    #[test]
+    fn a_damaged_outcome_or_document_is_a_failure_and_neither_success_nor_nothing() {
+        let dir = tempfile::tempdir().unwrap();
+        let store = crate::store::Store::open(&dir.path().join("s.sqlite")).unwrap();
+        let job = store.write_now(|t| {
+            t.execute(
+                "INSERT INTO jobs (name, state, model, model_name, strategy, arguments, epochs, created)
+                 VALUES ('a', 'running', 'm', 'm', 'gentle', '[]', 3, 0)",
+                [],
+            )?;
+            record::get(t, t.last_insert_rowid())
+        });
+        let job = job.unwrap();
+        let judged = || judge(dir.path(), &job, None);
+        assert!(matches!(judged(), Verdict::Crashed(_)), "no outcome: it was killed");
+        let outcome = dir.path().join(files::OUTCOME);
+        std::fs::write(&outcome, "{\"attempt\": 1, \"ok").unwrap();
+        assert!(matches!(judged(), Verdict::Failed(error) if error.message.contains("outcome.json")));
+        assert!(!has_ended(dir.path()));
+        std::fs::write(&outcome, r#"{"attempt": 1, "ok": true, "error": null}"#).unwrap();
+        assert!(matches!(judged(), Verdict::Failed(error) if error.message.contains("document-1.json")));
+        std::fs::write(dir.path().join(files::document(1)), "{\"epochs\": ").unwrap();
+        assert!(matches!(judged(), Verdict::Failed(error) if error.message.contains("document-1.json")));
+        assert!(!has_ended(dir.path()), "going on starts a worker, which continues from the last save");
+        std::fs::write(dir.path().join(files::document(1)), "{\"epochs\": 3}").unwrap();
+        assert!(matches!(judged(), Verdict::Done(_)));
+        assert!(has_ended(dir.path()));
     }
 
     #[test]

@@ -50,16 +50,39 @@ pub fn save(t: &Connection, image: i64, new: &NewBoxes) -> Result<Saved, Problem
         return Err(Problem::conflict("the boxes of this image were changed elsewhere")
             .hint("load the image again and repeat the last change"));
     }
-    let classes = datasets::get(t, dataset)?.classes.len();
-    check(&new.boxes, classes)?;
+    let set = datasets::get(t, dataset)?;
+    check(&new.boxes, set.classes.len())?;
+    if set.classifies() && !matches!(new.boxes[..], [] | [Boxed(_, 0.5, 0.5, 1.0, 1.0)]) {
+        return Err(Problem::invalid("a picture of this data set has one class, or none yet"));
+    }
     let boxes = serde_json::to_string(&new.boxes)?;
     let sql = "UPDATE images SET boxes = ?2, box_count = ?3, revision = revision + 1,
-               usable = CASE usable WHEN 2 THEN 1 ELSE usable END WHERE id = ?1";
+               usable = CASE usable WHEN 2 THEN 1 ELSE usable END, suggested = 0 WHERE id = ?1";
     t.execute(sql, rusqlite::params![image, boxes, new.boxes.len()])?;
     t.execute("DELETE FROM image_classes WHERE dataset = ?1 AND position = ?2", (dataset, position))?;
     count_classes(t, dataset, position, &split, &new.boxes)?;
     t.execute("UPDATE datasets SET revision = revision + 1 WHERE id = ?1", [dataset])?;
     Ok(Saved { revision: revision + 1 })
+}
+
+/// The boxes of a prediction (`onsa predict --json`, one image) with the class numbers of the data set, and how many were of
+/// classes that it does not have. `size`: width and height in pixels.
+pub fn of_prediction(found: &serde_json::Value, classes: &[String], size: (u32, u32)) -> (Vec<Boxed>, usize) {
+    let (mut boxes, mut left_out) = (Vec::new(), 0);
+    for object in found["boxes"].as_array().into_iter().flatten() {
+        let number = |i: usize, side: u32| {
+            (object["xyxy"][i].as_f64().unwrap_or(0.0) as f32 / side as f32).clamp(0.0, 1.0)
+        };
+        let class = classes.iter().position(|name| object["name"].as_str() == Some(name));
+        let (x1, y1, x2, y2) = (number(0, size.0), number(1, size.1), number(2, size.0), number(3, size.1));
+        match class {
+            Some(class) if x2 > x1 && y2 > y1 => {
+                boxes.push(Boxed(class as u32, (x1 + x2) / 2.0, (y1 + y2) / 2.0, x2 - x1, y2 - y1));
+            }
+            _ => left_out += 1,
+        }
+    }
+    (boxes, left_out)
 }
 
 fn check(boxes: &[Boxed], classes: usize) -> Result<(), Problem> {
@@ -107,7 +130,16 @@ pub(super) fn count_classes(
 /// The name is taken, or there are too many.
 pub fn set_class(t: &Connection, dataset: i64, number: Option<usize>, name: &str) -> Result<(), Problem> {
     let name = datasets::checked_name(name)?.to_owned();
-    let mut classes = datasets::ready(t, dataset)?.classes;
+    let set = datasets::ready(t, dataset)?;
+    if set.classifies()
+        && (name.starts_with('.') || name.len() > 120 || name.contains(['/', '\\', ':', '\0']))
+    {
+        return Err(Problem::invalid(format!(
+            "a class cannot be called `{name}`: in versions its name is a folder's"
+        ))
+        .hint("use letters, digits, spaces, - and _"));
+    }
+    let mut classes = set.classes;
     if classes.iter().enumerate().any(|(i, class)| *class == name && Some(i) != number) {
         return Err(Problem::invalid(format!("there is a class `{name}` already")));
     }

@@ -4,7 +4,7 @@ use schemars::JsonSchema;
 use serde::Serialize;
 
 use crate::protocol::{ErrorText, Event};
-use crate::store::blocking;
+use crate::store::{self, blocking};
 use crate::{App, Problem};
 
 /// A set of images with boxes.
@@ -16,6 +16,8 @@ pub struct Dataset {
     pub name: String,
     /// `importing`, `ready` or `failed`.
     pub state: String,
+    /// `detect`: its pictures have boxes; `classify`: they have one class each.
+    pub task: String,
     /// `folder`, `upload` or `sample`.
     pub origin: String,
     /// Class names by class number.
@@ -50,24 +52,23 @@ pub struct SplitCount {
 
 const SELECT: &str =
     "SELECT id, name, state, origin, classes, audit IS NOT NULL, error, revision, created, root,
-    (SELECT id FROM images WHERE dataset = datasets.id ORDER BY position LIMIT 1) FROM datasets";
+    (SELECT id FROM images WHERE dataset = datasets.id ORDER BY position LIMIT 1), task FROM datasets";
 
 fn read(row: &Row<'_>) -> rusqlite::Result<Dataset> {
-    let classes: String = row.get(4)?;
-    let error: Option<String> = row.get(6)?;
     Ok(Dataset {
         id: row.get(0)?,
         name: row.get(1)?,
         state: row.get(2)?,
         origin: row.get(3)?,
-        classes: serde_json::from_str(&classes).unwrap_or_default(),
+        classes: store::json(row, 4, "data set")?,
         splits: Vec::new(),
         checked: row.get(5)?,
-        error: error.and_then(|text| serde_json::from_str(&text).ok()),
+        error: store::json_or_none(row, 6, "data set")?,
         revision: row.get(7)?,
         created: row.get(8)?,
         root: row.get(9)?,
         cover: row.get(10)?,
+        task: row.get(11)?,
     })
 }
 
@@ -130,6 +131,13 @@ pub fn audit(connection: &Connection, id: i64) -> Result<serde_json::Value, Prob
         None => Err(Problem::missing(format!("there is no data set {id}"))),
         Some(None) => Err(Problem::conflict("the files are still being checked")),
         Some(Some(text)) => Ok(serde_json::from_str(&text)?),
+    }
+}
+
+impl Dataset {
+    /// Whether its pictures have one class each.
+    pub fn classifies(&self) -> bool {
+        self.task == "classify"
     }
 }
 

@@ -3,8 +3,9 @@ use std::fs::File;
 use std::io::{self, Write};
 use std::path::{Path, PathBuf};
 
+use onsa_tune::data::classify;
 use onsa_tune::data::dataset::{Item, Split};
-use onsa_tune::data::index::{self, LoadOptions};
+use onsa_tune::data::index::{self, DataError, LoadOptions};
 use serde_json::json;
 use zip::write::SimpleFileOptions;
 use zip::{CompressionMethod, ZipWriter};
@@ -19,6 +20,8 @@ pub enum Form {
     Yolo,
     /// COCO detection JSON and images.
     Coco,
+    /// A folder a class, for pictures with one class each.
+    Folders,
 }
 
 impl Form {
@@ -30,7 +33,8 @@ impl Form {
         match name {
             "yolo" => Ok(Form::Yolo),
             "coco" => Ok(Form::Coco),
-            _ => Err(Problem::invalid("the form is yolo or coco")),
+            "folders" => Ok(Form::Folders),
+            _ => Err(Problem::invalid("the form is yolo, coco or folders")),
         }
     }
 
@@ -38,6 +42,7 @@ impl Form {
         match self {
             Form::Yolo => "yolo",
             Form::Coco => "coco",
+            Form::Folders => "folders",
         }
     }
 }
@@ -53,8 +58,18 @@ pub fn zip(app: &App, version: &Version, form: Form) -> Result<PathBuf, Problem>
     }
     let scratch = path.with_extension(format!("{}.new", std::process::id()));
     let failed = |e: &dyn std::error::Error| Problem::path("cannot write", &scratch, e);
-    let loaded = index::load(&version.root.join("data.yaml"), &LoadOptions::default())
-        .map_err(|e| Problem::internal("the version cannot be read", &e))?;
+    let boxes = version.root.join("data.yaml");
+    if boxes.is_file() == (form == Form::Folders) {
+        return Err(Problem::invalid(
+            "pictures with boxes leave as yolo or coco, pictures with one class as folders",
+        ));
+    }
+    let unreadable = |e: DataError| Problem::internal("the version cannot be read", &e);
+    let dataset = if form == Form::Folders {
+        classify::load(&version.root, 1.0).map_err(unreadable)?.dataset
+    } else {
+        index::load(&boxes, &LoadOptions::default()).map_err(unreadable)?.dataset
+    };
     let mut out = ZipWriter::new(io::BufWriter::new(File::create(&scratch).map_err(|e| failed(&e))?));
     // Pictures are compressed already.
     let stored = SimpleFileOptions::default().compression_method(CompressionMethod::Stored).large_file(true);
@@ -63,12 +78,13 @@ pub fn zip(app: &App, version: &Version, form: Form) -> Result<PathBuf, Problem>
         out.start_file(name, packed).map_err(|e| failed(&e))?;
         out.write_all(text).map_err(|e| failed(&e))
     };
-    let present = Split::ALL.into_iter().filter(|split| !loaded.dataset.split(*split).is_empty());
+    let present = Split::ALL.into_iter().filter(|split| !dataset.split(*split).is_empty());
     match form {
+        Form::Folders => {}
         Form::Yolo => {
             let yaml = std::fs::read(version.root.join("data.yaml")).map_err(|e| failed(&e))?;
             text("data.yaml".into(), &yaml)?;
-            for item in present.clone().flat_map(|split| loaded.dataset.split(split)) {
+            for item in present.clone().flat_map(|split| dataset.split(split)) {
                 let Some(label) = &item.label_path else { continue };
                 let bytes = std::fs::read(label).map_err(|e| failed(&e))?;
                 text(relative(label, &version.root), &bytes)?;
@@ -76,14 +92,14 @@ pub fn zip(app: &App, version: &Version, form: Form) -> Result<PathBuf, Problem>
         }
         Form::Coco => {
             for split in present.clone() {
-                let items = loaded.dataset.split(split);
-                let document = coco(items, &loaded.dataset.classes, &version.root);
+                let items = dataset.split(split);
+                let document = coco(items, &dataset.classes, &version.root);
                 let name = format!("annotations/instances_{}.json", split.name());
                 text(name, &serde_json::to_vec(&document)?)?;
             }
         }
     }
-    for item in present.flat_map(|split| loaded.dataset.split(split)) {
+    for item in present.flat_map(|split| dataset.split(split)) {
         out.start_file(relative(&item.path, &version.root), stored).map_err(|e| failed(&e))?;
         let mut file = File::open(&item.path).map_err(|e| failed(&e))?;
         io::copy(&mut file, &mut out).map_err(|e| failed(&e))?;

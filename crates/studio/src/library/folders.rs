@@ -119,5 +119,6 @@ fn entry(app: &App, path: &Path, name: String) -> Result<Folder, Problem> {
     let has = |file: &str| path.join(file).exists();
     let is_dataset = ["data.yaml", "data.yml", "annotations", "Annotations"].iter().any(|file| has(file))
         || (has("images") && has("labels"));
+    let is_dataset = is_dataset || (has("train") && (has("val") || has("test")));
     Ok(Folder { id, name, is_dataset })
 }

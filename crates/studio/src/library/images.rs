@@ -5,7 +5,7 @@ use serde::{Deserialize, Serialize};
 
 use super::annotations::Boxed;
 use super::datasets;
-use crate::Problem;
+use crate::{Problem, store};
 
 /// Most images of one page.
 const PAGE: u32 = 500;
@@ -19,7 +19,7 @@ pub struct Filter {
     pub split: Option<String>,
     /// Images with a box of this class number.
     pub class: Option<u32>,
-    /// `faulty` or `empty` (without a box).
+    /// `faulty`, `empty` (without a box) or `suggested` (boxes of a model that nobody has looked at).
     pub only: Option<String>,
     /// Images to pass over.
     #[serde(default)]
@@ -75,7 +75,6 @@ const COLUMNS: &str =
     "i.id, i.dataset, i.position, i.name, i.split, i.width, i.height, i.boxes, i.faults, i.revision, i.path";
 
 fn read(row: &Row<'_>) -> rusqlite::Result<Image> {
-    let boxes: String = row.get(7)?;
     Ok(Image {
         id: row.get(0)?,
         dataset: row.get(1)?,
@@ -84,7 +83,7 @@ fn read(row: &Row<'_>) -> rusqlite::Result<Image> {
         split: row.get(4)?,
         width: row.get(5)?,
         height: row.get(6)?,
-        boxes: serde_json::from_str(&boxes).unwrap_or_default(),
+        boxes: store::json(row, 7, "image")?,
         faults: row.get(8)?,
         revision: row.get(9)?,
         previous: None,
@@ -122,7 +121,8 @@ pub fn page(connection: &Connection, dataset: i64, filter: &Filter) -> Result<Pa
         None => {}
         Some("faulty") => conditions.push("i.faults > 0".into()),
         Some("empty") => conditions.push("i.box_count = 0".into()),
-        Some(_) => return Err(Problem::invalid("only is faulty or empty")),
+        Some("suggested") => conditions.push("i.suggested = 1".into()),
+        Some(_) => return Err(Problem::invalid("only is faulty, empty or suggested")),
     }
     let conditions = conditions.join(" AND ");
     let count = match (filter.class, &filter.only) {
@@ -209,10 +209,10 @@ pub fn histograms(connection: &Connection, dataset: i64) -> Result<Histograms, P
         }
     }
     let (mut sizes, mut per_image) = (vec![0; BINS], vec![0; BINS + 1]);
-    let mut statement = connection.prepare_cached("SELECT boxes FROM images WHERE dataset = ?1")?;
+    let mut statement = connection.prepare_cached("SELECT id, boxes FROM images WHERE dataset = ?1")?;
     let mut rows = statement.query([dataset])?;
     while let Some(row) = rows.next()? {
-        let boxes: Vec<Boxed> = serde_json::from_str(row.get_ref(0)?.as_str().unwrap_or("[]"))?;
+        let boxes: Vec<Boxed> = store::json(row, 1, "image")?;
         per_image[boxes.len().min(BINS)] += 1;
         for Boxed(_, _, _, w, h) in boxes {
             let side = f64::from(w * h).sqrt();

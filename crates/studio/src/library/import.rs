@@ -5,15 +5,16 @@ use std::sync::Mutex;
 use std::time::{Duration, Instant};
 
 use onsa_tune::data::audit::{self, CheckOptions};
+use onsa_tune::data::bounds::Bounds;
 use onsa_tune::data::dataset::{Item, Split};
-use onsa_tune::data::index::{self, LoadOptions, Progress, Stage};
+use onsa_tune::data::index::{self, DataError, LoadOptions, Progress, Stage};
 use rusqlite::Transaction;
 use schemars::JsonSchema;
 use serde::Deserialize;
 use serde_json::{Value, json};
 
 use super::annotations::{self, Boxed};
-use super::{datasets, folders, uploads, versions};
+use super::{classes, datasets, folders, remedies, uploads, versions};
 use crate::protocol::{ErrorText, Event};
 use crate::store::{blocking, now};
 use crate::{App, Problem, problem};
@@ -139,32 +140,54 @@ async fn finish(app: &App, id: i64, result: Result<(), Problem>) {
 fn read(app: &App, id: i64, root: &Path) -> Result<(), Problem> {
     let report = reporter(app, id);
     let root = &found_root(root);
-    let loaded = index::load_reporting(root, &LoadOptions::default(), &report).map_err(|e| {
-        Problem::invalid(shorten(&problem::causes(&e), root))
-            .hint("a data set is a folder with data.yaml, images and labels (YOLO), COCO JSON files, or Pascal VOC files")
-    })?;
+    let bounds = bounds(app, root);
+    let load = LoadOptions { bounds: bounds.clone(), ..LoadOptions::default() };
+    let (dataset, data_root, classified) = match index::load_reporting(root, &load, &report) {
+        Ok(loaded) => (loaded.dataset, loaded.root, None),
+        // What has no labels may have a folder a class.
+        Err(DataError::UnknownForm(_)) => {
+            let loaded = classes::load(root, &bounds).map_err(|problem| {
+                Problem::invalid(shorten(&problem.message, root)).hint(
+                    "a data set is a folder with data.yaml, images and labels (YOLO), COCO JSON files, Pascal VOC files, or \
+                     one folder of pictures a class",
+                )
+            })?;
+            (loaded.dataset.clone(), root.clone(), Some(loaded))
+        }
+        Err(e) => return Err(Problem::invalid(shorten(&problem::causes(&e), root))),
+    };
+    let task = if classified.is_some() { "classify" } else { "detect" };
     app.store.write_now(|t| {
-        let classes = serde_json::to_string(&loaded.dataset.classes)?;
+        let classes = serde_json::to_string(&dataset.classes)?;
         t.execute("DELETE FROM images WHERE dataset = ?1", [id])?;
         t.execute("DELETE FROM image_classes WHERE dataset = ?1", [id])?;
         let mut position = 0;
         for split in Split::ALL {
-            for item in loaded.dataset.split(split) {
+            for item in dataset.split(split) {
                 insert(t, id, position, split, item)?;
                 position += 1;
             }
         }
         t.execute(
-            "UPDATE datasets SET state = 'ready', classes = ?2, error = NULL WHERE id = ?1",
-            (id, classes),
+            "UPDATE datasets SET state = 'ready', classes = ?2, task = ?3, error = NULL WHERE id = ?1",
+            (id, classes, task),
         )?;
         Ok(())
     })?;
-    app.tell(Event::Dataset { dataset: id, stage: Some("check".into()), done: 0, total: loaded.images });
-    let found = audit::check(root, &CheckOptions::default(), &report);
-    keep_audit(app, id, &loaded.root, &found)?;
+    let total = Split::ALL.map(|split| dataset.split(split).len()).iter().sum();
+    app.tell(Event::Dataset { dataset: id, stage: Some("check".into()), done: 0, total });
+    let found = match &classified {
+        Some(loaded) => classes::check(loaded, &report),
+        None => audit::check(root, &CheckOptions { load, ..CheckOptions::default() }, &report),
+    };
+    keep_audit(app, id, &data_root, &found)?;
     versions::snapshot(app, id, "as imported")?;
     Ok(())
+}
+
+/// What of a data set may be read: its own folder, and those that the studio was started with. Its files may name any path.
+pub fn bounds(app: &App, root: &Path) -> Bounds {
+    Bounds::within(app.config.roots.iter().map(PathBuf::as_path).chain([root]))
 }
 
 /// Goes down while a folder holds nothing but one folder: zips are often packed with one around everything.
@@ -214,7 +237,10 @@ fn keep_audit(app: &App, id: i64, root: &Path, audit: &audit::Audit) -> Result<(
     }
     let mut kinds: Vec<Value> = kinds
         .into_iter()
-        .map(|(kind, (count, severity))| json!({"kind": kind, "count": count, "severity": severity}))
+        .map(|(kind, (count, severity))| {
+            let remedy = remedies::of(&kind, severity == "error");
+            json!({"kind": kind, "count": count, "severity": severity, "remedy": remedy})
+        })
         .collect();
     kinds.sort_by_key(|k| (k["severity"].as_str() != Some("error"), std::cmp::Reverse(k["count"].as_u64())));
     let all = document["faults"].as_array().map_or(0, Vec::len);
@@ -240,6 +266,14 @@ fn keep_audit(app: &App, id: i64, root: &Path, audit: &audit::Audit) -> Result<(
             let Some(path) = image.to_str() else { continue };
             mark.execute((id, path, usable(fault)))?;
         }
+        let mut keep = t.prepare_cached(
+            "INSERT OR IGNORE INTO image_faults (image, kind, error) SELECT id, ?3, ?4 FROM images WHERE dataset = ?1 AND path = ?2",
+        )?;
+        for fault in &audit.faults {
+            let image = fault.image.as_deref().unwrap_or(&fault.path);
+            let Some(path) = image.to_str() else { continue };
+            keep.execute((id, path, remedies::name(fault.kind)?, fault.is_error()))?;
+        }
         let text = serde_json::to_string(&document)?;
         t.execute("UPDATE datasets SET audit = ?2 WHERE id = ?1", (id, text))?;
         Ok(())
@@ -257,7 +291,11 @@ fn usable(fault: &audit::Fault) -> i64 {
 
 /// Without the folder's path before the names in it.
 fn shorten(text: &str, root: &Path) -> String {
-    text.replace(&format!("{}/", root.display()), "")
+    let folder = root.display().to_string();
+    if text == folder {
+        return root.file_name().unwrap_or_default().to_string_lossy().into_owned();
+    }
+    text.replace(&format!("{folder}/"), "")
 }
 
 /// Tells the browsers how far the reading is, a few times a second.
@@ -313,6 +351,12 @@ pub(super) async fn recover(app: &App) -> Result<(), Problem> {
 fn check_again(app: &App, id: i64, root: &Path) -> Result<(), Problem> {
     let root = found_root(root);
     let report = reporter(app, id);
-    let found = audit::check(&root, &CheckOptions::default(), &report);
+    let set = app.store.read_now(|c| datasets::get(c, id))?;
+    let found = if set.classifies() {
+        classes::check(&classes::load(&root, &bounds(app, &root))?, &report)
+    } else {
+        let load = LoadOptions { bounds: bounds(app, &root), ..LoadOptions::default() };
+        audit::check(&root, &CheckOptions { load, ..CheckOptions::default() }, &report)
+    };
     keep_audit(app, id, &root, &found)
 }

@@ -1,14 +1,20 @@
 //! Data sets and models: what lies on the disk, and what the database says about it.
 pub mod annotations;
 mod archive;
+mod classes;
+pub mod comparison;
 pub mod datasets;
+pub mod evaluations;
 pub mod export;
+pub mod exports;
 pub mod folders;
 pub mod images;
 pub mod import;
 pub mod models;
 pub mod pictures;
+pub mod prelabel;
 pub mod program;
+pub mod remedies;
 pub mod uploads;
 pub mod versions;
 

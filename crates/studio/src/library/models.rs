@@ -11,7 +11,7 @@ use super::annotations::has_ending;
 use super::{datasets, program, uploads};
 use crate::jobs::record;
 use crate::protocol::Event;
-use crate::store::now;
+use crate::store::{self, now};
 use crate::{App, Problem};
 
 /// Endings of model files.
@@ -71,12 +71,14 @@ pub struct Known {
     pub provenance: String,
     /// Licence of its published weights.
     pub licence: String,
-    /// Published mAP50-95 on COCO, a fraction of 1.
-    pub map50_95: f64,
+    /// `detect` or `classify`.
+    pub task: String,
+    /// Published accuracy, a fraction of 1: a detector's mAP50-95 on COCO, a classifier's top-1 on ImageNet.
+    pub accuracy: Option<f64>,
     /// Millions of parameters.
-    pub parameters: f64,
-    /// Thousand millions of operations an image of 640 pixels.
-    pub gflops: f64,
+    pub parameters: Option<f64>,
+    /// Thousand millions of operations an image: of 640 pixels for a detector, of its published size for a classifier.
+    pub gflops: Option<f64>,
     /// The model here that has weights of it, if there is one.
     pub model: Option<i64>,
 }
@@ -93,14 +95,13 @@ pub struct Gallery {
 const COLUMNS: &str = "id, name, origin, bytes, sha256, about, job, created, path";
 
 fn read(row: &Row<'_>) -> rusqlite::Result<Model> {
-    let about: String = row.get(5)?;
     Ok(Model {
         id: row.get(0)?,
         name: row.get(1)?,
         origin: row.get(2)?,
         bytes: row.get(3)?,
         sha256: row.get(4)?,
-        about: serde_json::from_str(&about).unwrap_or_default(),
+        about: store::json(row, 5, "model")?,
         job: row.get(6)?,
         created: row.get(7)?,
         path: PathBuf::from(row.get::<_, String>(8)?),
@@ -125,24 +126,25 @@ pub fn gallery(connection: &Connection) -> Result<Gallery, Problem> {
     let mut statement =
         connection.prepare_cached(&format!("SELECT {COLUMNS} FROM models ORDER BY id DESC"))?;
     let models: Vec<Model> = statement.query_map([], read)?.collect::<Result<_, _>>()?;
-    let known = registry::detectors().into_iter().map(|spec| {
-        let published = spec.published.expect("every registered detector has published figures");
-        let map50_95 = match published.accuracy {
-            registry::Accuracy::Map50To95(map) | registry::Accuracy::Top1(map) => map,
+    let known = registry::models().into_iter().map(|spec| {
+        let accuracy = |published: &registry::Published| match published.accuracy {
+            registry::Accuracy::Map50To95(share) | registry::Accuracy::Top1(share) => share,
         };
         let starts = |m: &&Model| m.origin != "run" && m.about.model.as_deref() == Some(&spec.name);
         Known {
             model: models.iter().find(starts).map(|model| model.id),
             provenance: spec.provenance.to_owned(),
             licence: spec.weights_licence.to_owned(),
-            map50_95,
-            parameters: published.parameters,
-            gflops: published.gflops,
+            task: spec.task.name().to_owned(),
+            accuracy: spec.published.as_ref().map(accuracy),
+            parameters: spec.published.as_ref().map(|published| published.parameters),
+            gflops: spec.published.as_ref().map(|published| published.gflops),
             name: spec.name,
         }
     });
     let mut known: Vec<Known> = known.collect();
-    known.sort_by(|a, b| a.gflops.total_cmp(&b.gflops));
+    let size = |known: &Known| known.gflops.unwrap_or(f64::INFINITY);
+    known.sort_by(|a, b| b.task.cmp(&a.task).then(size(a).total_cmp(&size(b))));
     Ok(Gallery { known, models })
 }
 
@@ -157,8 +159,8 @@ async fn keep(
     let text =
         path.to_str().ok_or_else(|| Problem::invalid("the file's name is not valid Unicode"))?.to_owned();
     let document = program::onsa(app, &["inspect".into(), text.clone()]).await?;
-    let sha256 = document["sha256"].as_str().unwrap_or_default().to_owned();
-    let about: About = serde_json::from_value(document).unwrap_or_default();
+    let sha256: String = serde_json::from_value(document["sha256"].clone())?;
+    let about: About = serde_json::from_value(document)?;
     let about = serde_json::to_string(&about)?;
     let bytes = std::fs::metadata(path).map_err(|e| Problem::path("cannot read", path, &e))?.len() as i64;
     let name = name.to_owned();
@@ -227,6 +229,8 @@ pub async fn delete(app: &App, id: i64) -> Result<(), Problem> {
             Ok(())
         })
         .await?;
+    // One without an endpoint has none to stop.
+    let _ = crate::endpoints::stop(app, id);
     let _ = std::fs::remove_file(&model.path);
     app.tell(Event::Models);
     Ok(())
@@ -271,7 +275,8 @@ pub(super) async fn recover(app: &App) -> Result<(), Problem> {
 /// The model or the picture cannot be read.
 pub async fn predict(app: &App, model: i64, picture: &Path, conf: f64) -> Result<Value, Problem> {
     let model = app.store.read(move |c| get(c, model)).await?;
-    let side = model.about.imgsz.map_or(640, |[h, w]| h.max(w));
+    let classifies = model.about.task.as_deref() == Some("classify");
+    let side = model.about.imgsz.map_or(if classifies { 224 } else { 640 }, |[h, w]| h.max(w));
     let arguments = [
         "predict".to_owned(),
         format!("model={}", model.path.display()),
@@ -287,43 +292,4 @@ pub async fn predict(app: &App, model: i64, picture: &Path, conf: f64) -> Result
         object.remove("image");
     }
     Ok(first)
-}
-
-/// Formats that a model is exported in, with their endings.
-const FORMATS: [(&str, &str); 2] = [("onnx", "onnx"), ("torch", "pt")];
-
-/// An exported model.
-#[derive(Clone, Debug, Serialize, JsonSchema)]
-pub struct Exported {
-    /// `onnx` or `torch`.
-    pub format: String,
-    /// How the export was proved: the document of `onsa export --json`.
-    pub proof: Value,
-}
-
-/// Where an export lies.
-///
-/// # Errors
-/// There is no such format.
-pub fn export_path(app: &App, model: i64, format: &str) -> Result<PathBuf, Problem> {
-    let known = FORMATS.into_iter().find(|(name, _)| *name == format);
-    let (name, ending) = known.ok_or_else(|| Problem::invalid("the format is onnx or torch"))?;
-    Ok(app.config.dir.join("cache").join(format!("model-{model}-{name}.{ending}")))
-}
-
-/// Exports a model, in a process of its own, with the proof that the export does the same.
-///
-/// # Errors
-/// The model cannot be exported in that format.
-pub async fn export(app: &App, id: i64, format: &str) -> Result<Exported, Problem> {
-    let path = export_path(app, id, format)?;
-    let model = app.store.read(move |c| get(c, id)).await?;
-    let arguments = [
-        "export".to_owned(),
-        format!("model={}", model.path.display()),
-        format!("format={format}"),
-        format!("output={}", path.display()),
-    ];
-    let mut document = program::onsa(app, &arguments).await?;
-    Ok(Exported { format: format.to_owned(), proof: document["proof"].take() })
 }

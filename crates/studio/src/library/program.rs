@@ -31,7 +31,7 @@ pub async fn onsa(app: &App, arguments: &[String]) -> Result<Value, Problem> {
 }
 
 /// What a command that failed said: `error: ...`, `cause: ...`, `hint: ...`.
-fn failure(stderr: &str, dir: &Path, status: &str) -> Problem {
+pub(crate) fn failure(stderr: &str, dir: &Path, status: &str) -> Problem {
     // Paths inside the studio's folder mean nothing to a person in a browser.
     let inside = format!("{}/", dir.display());
     let said = |word: &str| {

@@ -4,14 +4,15 @@ use std::collections::HashSet;
 use std::fs;
 use std::path::{Path, PathBuf};
 
-use onsa_tune::data::index::{self, LoadOptions};
+use onsa_tune::data::classify;
+use onsa_tune::data::index::{self, DataError, LoadOptions};
 use rusqlite::{Connection, OptionalExtension, Row};
 use schemars::JsonSchema;
 use serde::Serialize;
 
 use super::annotations::Boxed;
-use super::datasets;
-use crate::store::now;
+use super::{classes, datasets};
+use crate::store::{self, now};
 use crate::{App, Problem, problem};
 
 /// A snapshot.
@@ -79,11 +80,11 @@ pub fn list(connection: &Connection, dataset: i64) -> Result<Vec<Version>, Probl
 }
 
 /// An image to be written into a version.
-struct Entry {
-    path: PathBuf,
-    name: String,
-    split: String,
-    boxes: Vec<Boxed>,
+pub(super) struct Entry {
+    pub path: PathBuf,
+    pub name: String,
+    pub split: String,
+    pub boxes: Vec<Boxed>,
 }
 
 /// Makes a version of the data set as it is now, on this thread; where nothing has changed since the last one, gives
@@ -100,7 +101,11 @@ pub fn snapshot(app: &App, dataset: i64, note: &str) -> Result<Version, Problem>
         if last.as_ref().is_some_and(|last| last.revision == set.revision) {
             return Ok((set, last, Vec::new()));
         }
-        let entries = entries(&t, dataset)?;
+        let mut entries = entries(&t, dataset)?;
+        if set.classifies() {
+            // A picture without a class cannot be learnt from.
+            entries.retain(|entry| !entry.boxes.is_empty());
+        }
         Ok((set, last, entries))
     })?;
     if let Some(last) = last.as_ref().filter(|last| last.revision == set.revision) {
@@ -109,13 +114,19 @@ pub fn snapshot(app: &App, dataset: i64, note: &str) -> Result<Version, Problem>
     let folder = datasets::folder(app, dataset).join("versions");
     fs::create_dir_all(&folder).map_err(|e| Problem::path("cannot make", &folder, &e))?;
     let scratch = folder.join(format!("new-{}", crate::config::random_text(6)?));
-    let written = write(&scratch, &set.classes, &entries).and_then(|()| {
-        index::load(&scratch.join("data.yaml"), &LoadOptions::default()).map_err(|e| {
-            Problem::invalid(problem::causes(&e).replace(&format!("{}/", scratch.display()), ""))
+    let shortened =
+        |e: DataError| Problem::invalid(problem::causes(&e).replace(&format!("{}/", scratch.display()), ""));
+    let written = if set.classifies() {
+        classes::write(&scratch, &set.classes, &entries)
+            .and_then(|()| Ok(classify::load(&scratch, 1.0).map_err(shortened)?.dataset.hash))
+    } else {
+        write(&scratch, &set.classes, &entries).and_then(|()| {
+            let loaded = index::load(&scratch.join("data.yaml"), &LoadOptions::default());
+            Ok(loaded.map_err(shortened)?.dataset.hash)
         })
-    });
-    let loaded = match written {
-        Ok(loaded) => loaded,
+    };
+    let hash = match written {
+        Ok(hash) => hash,
         Err(problem) => {
             let _ = fs::remove_dir_all(&scratch);
             return Err(problem);
@@ -135,7 +146,7 @@ pub fn snapshot(app: &App, dataset: i64, note: &str) -> Result<Version, Problem>
         let sql = "INSERT INTO versions (dataset, number, revision, hash, note, root, images, boxes, created)
                    VALUES (?1, ?2, ?3, ?4, ?5, ?6, ?7, ?8, ?9)";
         let root = root.display().to_string();
-        let (hash, images) = (&loaded.dataset.hash, entries.len());
+        let images = entries.len();
         t.execute(
             sql,
             rusqlite::params![dataset, number, set.revision, hash, note, root, images, boxes, now()],
@@ -150,19 +161,44 @@ pub fn snapshot(app: &App, dataset: i64, note: &str) -> Result<Version, Problem>
 
 fn entries(c: &Connection, dataset: i64) -> Result<Vec<Entry>, Problem> {
     let sql =
-        "SELECT path, name, split, boxes FROM images WHERE dataset = ?1 AND usable = 1 ORDER BY position";
+        "SELECT id, path, name, split, boxes FROM images WHERE dataset = ?1 AND usable = 1 ORDER BY position";
     let mut statement = c.prepare(sql)?;
     let mut rows = statement.query([dataset])?;
     let mut entries = Vec::new();
     while let Some(row) = rows.next()? {
         entries.push(Entry {
-            path: PathBuf::from(row.get::<_, String>(0)?),
-            name: row.get(1)?,
-            split: row.get(2)?,
-            boxes: serde_json::from_str(row.get_ref(3)?.as_str().unwrap_or("[]"))?,
+            path: PathBuf::from(row.get::<_, String>(1)?),
+            name: row.get(2)?,
+            split: row.get(3)?,
+            boxes: store::json(row, 4, "image")?,
         });
     }
     Ok(entries)
+}
+
+/// A validation picture of a version by its file's name, of a data set of classes by `CLASS/NAME`. The name is looked for in the listing and never becomes part of a
+/// path. On this thread.
+///
+/// # Errors
+/// There is none of that name.
+pub fn val_picture(version: &Version, name: &str) -> Result<PathBuf, Problem> {
+    let boxes = version.root.join("images/val");
+    let folder = if boxes.is_dir() { boxes } else { version.root.join("val") };
+    let named = |entry: &walkdir::DirEntry| {
+        let relative = entry.path().strip_prefix(&folder).ok().and_then(Path::to_str);
+        relative == Some(name) && entry.path().is_file()
+    };
+    let mut files = walkdir::WalkDir::new(&folder).max_depth(2).into_iter().filter_map(Result::ok);
+    let found = files.find(named).ok_or_else(|| Problem::missing("there is no such picture"))?;
+    Ok(found.into_path())
+}
+
+/// A picture without a copy where the disk allows.
+pub(super) fn link(from: &Path, to: &Path) -> Result<(), Problem> {
+    if fs::hard_link(from, to).is_err() {
+        fs::copy(from, to).map_err(|e| Problem::path("cannot write", to, &e))?;
+    }
+    Ok(())
 }
 
 /// Writes a YOLO data set.
@@ -184,9 +220,7 @@ fn write(root: &Path, classes: &[String], entries: &[Entry]) -> Result<(), Probl
             taken.insert((entry.split.clone(), stem.to_lowercase()));
         }
         let image = root.join("images").join(&entry.split).join(format!("{stem}.{ending}"));
-        if fs::hard_link(&entry.path, &image).is_err() {
-            fs::copy(&entry.path, &image).map_err(|e| failed(&image, e))?;
-        }
+        link(&entry.path, &image)?;
         let label = root.join("labels").join(&entry.split).join(format!("{stem}.txt"));
         fs::write(&label, label_text(&entry.boxes)).map_err(|e| failed(&label, e))?;
     }

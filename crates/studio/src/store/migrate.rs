@@ -4,7 +4,8 @@ use rusqlite::{Connection, TransactionBehavior};
 use crate::Problem;
 
 /// Step n brings a database of version n - 1 to version n.
-const STEPS: &[&str] = &[include_str!("migrations/0001_first.sql")];
+const STEPS: &[&str] =
+    &[include_str!("migrations/0001_first.sql"), include_str!("migrations/0002_tasks.sql")];
 
 /// The version that this program writes.
 pub(super) const VERSION: usize = STEPS.len();

@@ -7,7 +7,9 @@ use std::path::{Path, PathBuf};
 use std::sync::{Arc, Mutex, MutexGuard};
 use std::time::{Duration, SystemTime, UNIX_EPOCH};
 
-use rusqlite::{Connection, Transaction, TransactionBehavior};
+use rusqlite::types::Type;
+use rusqlite::{Connection, Row, Transaction, TransactionBehavior};
+use serde::de::DeserializeOwned;
 
 use crate::Problem;
 
@@ -125,6 +127,46 @@ fn connect(path: &Path) -> Result<Connection, Problem> {
     connection.pragma_update(None, "synchronous", "FULL")?;
     connection.pragma_update(None, "foreign_keys", "ON")?;
     Ok(connection)
+}
+
+/// A stored document that cannot be read: the file was damaged, or something else than the studio wrote into it.
+#[derive(Debug, thiserror::Error)]
+#[error("the {column} of {entry} cannot be read: {source}")]
+pub struct Damaged {
+    column: String,
+    entry: String,
+    source: serde_json::Error,
+}
+
+/// The JSON document in a column of a row. What cannot be read is an error and never passes for nothing: boxes that were
+/// taken for none would be trained on as background. `entry` names the row, such as `image`; its id stands in column 0.
+///
+/// # Errors
+/// The column has no text, or it is not such a document.
+pub(crate) fn json<T: DeserializeOwned>(row: &Row<'_>, column: usize, entry: &str) -> rusqlite::Result<T> {
+    let text = row.get_ref(column)?.as_str()?;
+    serde_json::from_str(text).map_err(|source| {
+        let name = row.as_ref().column_name(column).unwrap_or("document").to_owned();
+        let id = row.get::<_, i64>(0).unwrap_or_default();
+        let damaged = Damaged { column: name, entry: format!("{entry} {id}"), source };
+        rusqlite::Error::FromSqlConversionFailure(column, Type::Text, Box::new(damaged))
+    })
+}
+
+/// As [`json`], for a column that may be empty (NULL).
+///
+/// # Errors
+/// It is not empty and not such a document.
+pub(crate) fn json_or_none<T: DeserializeOwned>(
+    row: &Row<'_>,
+    column: usize,
+    entry: &str,
+) -> rusqlite::Result<Option<T>> {
+    if row.get_ref(column)? == rusqlite::types::ValueRef::Null {
+        Ok(None)
+    } else {
+        json(row, column, entry).map(Some)
+    }
 }
 
 /// Milliseconds since 1970.

@@ -17,6 +17,12 @@ export type Line = Schemas["Line"];
 export type Upload = Schemas["Upload"];
 export type Listing = Schemas["Listing"];
 export type Histograms = Schemas["Histograms"];
+export type Endpoint = Schemas["Endpoint"];
+export type Exported = Schemas["Exported"];
+export type Comparison = Schemas["Comparison"];
+export type Side = Schemas["Side"];
+export type Disputed = Schemas["Disputed"];
+export type Marked = Schemas["Marked"];
 export type About = Schemas["Overview"];
 export type Boxed = [number, number, number, number, number];
 
@@ -35,13 +41,17 @@ export interface Audit {
   boxes: number;
   faults: Fault[];
   fault_count: number;
-  kinds: { kind: string; count: number; severity: "error" | "warning" }[];
+  kinds: { kind: string; count: number; severity: "error" | "warning"; remedy?: "keep_sound" | "leave_out" | "is_out" | "is_mended" | "look" }[];
+  /** Kinds whose remedy was applied. */
+  mended: string[];
 }
 
 export interface Found {
   width: number;
   height: number;
   boxes: { class: number; name: string; score: number; xyxy: [number, number, number, number] }[];
+  /** Of a classifier, instead of boxes. */
+  top5?: { class: number; name: string; score: number }[];
 }
 
 export class Problem extends Error {

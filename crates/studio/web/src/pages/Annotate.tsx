@@ -4,11 +4,13 @@ import { Link, useLocation } from "wouter-preact";
 import { type Dataset, type Gallery, type Image, post } from "../api/client";
 import { useData } from "../api/live";
 import { t } from "../i18n";
+import { said as spoken } from "../i18n/said";
 import { Canvas } from "../annotate/Canvas";
 import { type Rect, from } from "../annotate/rect";
 import { useBoxes } from "../annotate/useBoxes";
 import { useKeys } from "../annotate/useKeys";
 import { hue } from "../parts/colours";
+import { ClassDesk } from "../annotate/ClassDesk";
 import { Loading, Trouble } from "../ui";
 import { Icon } from "../ui/Icon";
 
@@ -19,6 +21,7 @@ export function Annotate({ dataset, image }: { dataset: number; image: number })
   const error = set.error ?? loaded.error;
   if (error) return <Trouble of={error} />;
   if (!set.data || !loaded.data) return <Loading />;
+  if (set.data.task === "classify") return <ClassDesk key={image} set={set.data} image={loaded.data} />;
   return <Desk key={image} set={set.data} image={loaded.data} models={models ?? []} />;
 }
 
@@ -42,7 +45,7 @@ function Desk({ set, image, models }: { set: Dataset; image: Image; models: Gall
       boxes.change((old) => [...old, ...answer.boxes.map((box) => from(box))]);
       say(t("suggested", { n: answer.boxes.length, left: answer.left_out }));
     } catch (problem) {
-      say((problem as Error).message);
+      say(spoken((problem as Error).message));
     }
   };
   const leave = async (to: number | null | undefined) => {
@@ -74,10 +77,10 @@ function Desk({ set, image, models }: { set: Dataset; image: Image; models: Gall
       setNumber(set.classes.length);
       input.value = "";
     } catch (problem) {
-      say((problem as Error).message);
+      say(spoken((problem as Error).message));
     }
   };
-  const state = boxes.error ? t("notSaved", { why: boxes.error.message }) : t(boxes.saved ? "saved" : "saving");
+  const state = boxes.error ? t("notSaved", { why: spoken(boxes.error.message) }) : t(boxes.saved ? "saved" : "saving");
   return (
     <div class="desk">
       <div class="row between">

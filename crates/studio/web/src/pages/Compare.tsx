@@ -4,6 +4,7 @@ import { type Curve, type Job } from "../api/client";
 import { useData } from "../api/live";
 import { number, t } from "../i18n";
 import { Chart } from "../parts/Chart";
+import { SideBySide } from "../parts/SideBySide";
 import { lineColours } from "../parts/colours";
 import { Card, Loading, Title, Trouble } from "../ui";
 
@@ -27,7 +28,7 @@ export function Compare() {
   const figure = search.get("figure") ?? figures[0]!;
   const { data, error } = useData<{ runs: { job: Job; curve: Curve }[] }>(
     runs ? `/api/compare?runs=${encodeURIComponent(runs)}&figure=${encodeURIComponent(figure)}` : null,
-    (e) => e.type === "progress" && e.line.type === "epoch" && runs.split(",").includes(String(e.job)),
+    (e) => e.type === "models" || (e.type === "progress" && e.line.type === "epoch" && runs.split(",").includes(String(e.job))),
   );
   const lines = useMemo(
     () => data?.runs.map(({ job, curve }, i) => ({ name: job.name, epochs: curve.epochs, values: curve.values, colour: lineColours[i] })) ?? [],
@@ -100,6 +101,7 @@ export function Compare() {
               </tbody>
             </table>
           </div>
+          <SideBySide jobs={data.runs.map(({ job }) => job)} />
         </>
       )}
     </>

@@ -27,7 +27,7 @@ export function DataPage() {
                 <DatasetBadge dataset={set} />
               </span>
               <span class="soft">
-                {t("images", { n: imagesOf(set) })} · {t("boxes", { n: boxesOf(set) })} · {t("classes", { n: set.classes.length })}
+                {t("images", { n: imagesOf(set) })} · {set.task === "classify" ? "" : `${t("boxes", { n: boxesOf(set) })} · `}{t("classes", { n: set.classes.length })}
               </span>
               <Reading dataset={set} />
             </Link>

@@ -3,18 +3,20 @@ import { Link, useLocation, useSearch } from "wouter-preact";
 import {
   type Audit,
   type Dataset,
+  type Gallery,
   type Histograms,
   type Version,
   patch,
   post,
   remove,
 } from "../api/client";
-import { useData } from "../api/live";
+import { useData, useEvents } from "../api/live";
 import { has, moment, number, t } from "../i18n";
+import { said } from "../i18n/said";
 import { Bars } from "../parts/Bars";
 import { Grid } from "../parts/Grid";
 import { Reading, boxesOf, imagesOf } from "../parts/Steps";
-import { Act, Badge, Card, Dialog, Facts, Loading, Tabs, Title, Trouble } from "../ui";
+import { Act, Badge, Card, Dialog, Facts, Loading, Meter, Tabs, Title, Trouble } from "../ui";
 import { Icon } from "../ui/Icon";
 
 type Tab = "images" | "report" | "charts" | "versions";
@@ -35,7 +37,7 @@ export function DatasetPage({ id }: { id: number }) {
   return (
     <>
       <Title
-        text={`${t("images", { n: imagesOf(set) })} · ${t("boxes", { n: boxesOf(set) })} · ${set.classes.slice(0, 6).join(", ")}${set.classes.length > 6 ? ", …" : ""}`}
+        text={`${t("images", { n: imagesOf(set) })} · ${set.task === "classify" ? t("classes", { n: set.classes.length }) : t("boxes", { n: boxesOf(set) })} · ${set.classes.slice(0, 6).join(", ")}${set.classes.length > 6 ? ", …" : ""}`}
         aside={
           <>
             {set.state === "ready" && (
@@ -66,8 +68,8 @@ export function DatasetPage({ id }: { id: number }) {
         <div class="trouble" role="alert">
           <Icon name="warn" />
           <div>
-            <p>{set.error.message}</p>
-            {set.error.hint && <p>{set.error.hint}</p>}
+            <p>{said(set.error.message)}</p>
+            {set.error.hint && <p>{said(set.error.hint)}</p>}
           </div>
         </div>
       )}
@@ -97,6 +99,8 @@ function Pictures({ set, search }: { set: Dataset; search: URLSearchParams }) {
   const [, go] = useLocation();
   const [boxes, show] = useState(true);
   const [dividing, divide] = useState(false);
+  const [prelabelling, prelabel] = useState(false);
+  const classifies = set.task === "classify";
   const query = new URLSearchParams();
   for (const name of ["split", "class", "only"]) {
     const value = search.get(name);
@@ -138,19 +142,94 @@ function Pictures({ set, search }: { set: Dataset; search: URLSearchParams }) {
           <select value={query.get("only") ?? ""} onChange={filter("only")}>
             <option value="">{t("all")}</option>
             <option value="faulty">{t("faulty")}</option>
-            <option value="empty">{t("empty")}</option>
+            {!classifies && <option value="suggested">{t("suggestedOnly")}</option>}
+            <option value="empty">{t(classifies ? "unlabelled" : "empty")}</option>
           </select>
         </label>
+        {!classifies && (
         <label class="check">
           <input type="checkbox" checked={boxes} onChange={(e) => show(e.currentTarget.checked)} />
           {t("showBoxes")}
         </label>
+        )}
         <button type="button" class="quiet" onClick={() => divide(true)}>
           {t("divide")}
         </button>
+        {!classifies && (
+          <button type="button" class="quiet" onClick={() => prelabel(true)}>
+            {t("prelabel")}
+          </button>
+        )}
       </div>
-      <Grid dataset={set.id} query={query.toString()} revision={set.revision} boxes={boxes} />
+      <Prelabelling set={set} />
+      <Grid dataset={set.id} query={query.toString()} revision={set.revision} boxes={boxes && !classifies} classes={classifies ? set.classes : undefined} />
+      {prelabelling && <Prelabel set={set} close={() => prelabel(false)} />}
       {dividing && <Divide set={set} close={() => divide(false)} />}
+    </>
+  );
+}
+
+/** A model draws the first boxes on all pictures that nobody has labelled. */
+function Prelabel({ set, close }: { set: Dataset; close: () => void }) {
+  const models = useData<Gallery>("/api/models").data?.models.filter((model) => model.about.family && model.about.classes?.some((name) => set.classes.includes(name)));
+  const [by, choose] = useState<number>();
+  const [conf, setConf] = useState(40);
+  const model = by ?? models?.[0]?.id;
+  return (
+    <Dialog title={t("prelabel")} close={close}>
+      <p>{t("prelabelText")}</p>
+      {models?.length === 0 && <p>{t("noModel")}</p>}
+      {model !== undefined && (
+        <>
+          <label>
+            {t("suggestBy")}
+            <select value={model} onChange={(e) => choose(+e.currentTarget.value)}>
+              {models!.map((model) => (
+                <option key={model.id} value={model.id}>
+                  {model.name}
+                </option>
+              ))}
+            </select>
+          </label>
+          <label>
+            {t("confidence")}: {conf} %
+            <input type="range" min={5} max={95} value={conf} onInput={(e) => setConf(+e.currentTarget.value)} />
+          </label>
+          <Act
+            class="main"
+            act={async () => {
+              await post(`/api/datasets/${set.id}/prelabel`, { model, conf: conf / 100 });
+              close();
+            }}
+          >
+            {t("prelabel")}
+          </Act>
+        </>
+      )}
+    </Dialog>
+  );
+}
+
+/** How far that is. */
+function Prelabelling({ set }: { set: Dataset }) {
+  const [at, tell] = useState<{ done: number; total: number }>();
+  const [failed, fail] = useState<string>();
+  useEvents((event) => {
+    if (event.type === "dataset" && event.dataset === set.id) tell(event.stage === "prelabel" ? event : undefined);
+    if (event.type === "prelabelled" && event.dataset === set.id) fail(event.error?.message);
+  });
+  return (
+    <>
+      <Trouble of={failed} />
+      {at && (
+        <div class="reading" role="status">
+          <span>{t("stageprelabel", at)}</span>
+          <Meter share={at.total ? at.done / at.total : null} label={t("stageprelabel", at)} />
+          <Act class="quiet" act={() => remove(`/api/datasets/${set.id}/prelabel`)}>
+            {t("stop")}
+          </Act>
+        </div>
+      )}
     </>
   );
 }
@@ -188,11 +267,12 @@ function Divide({ set, close }: { set: Dataset; close: () => void }) {
 }
 
 function Report({ set }: { set: Dataset }) {
-  const { data, error } = useData<Audit>(set.checked ? `/api/datasets/${set.id}/audit` : null);
+  const { data, error } = useData<Audit>(set.checked ? `/api/datasets/${set.id}/audit` : null, (e) => e.type === "dataset" && e.dataset === set.id && !e.stage);
   if (!set.checked) return <p class="soft">{t("checking")}</p>;
   if (error) return <Trouble of={error} />;
   if (!data) return <Loading />;
-  const values = { images: t("images", { n: data.images }), boxes: t("boxes", { n: data.boxes }) };
+  const classifies = set.task === "classify";
+  const values = { images: t("images", { n: data.images }), boxes: classifies ? t("classes", { n: set.classes.length }) : t("boxes", { n: data.boxes }) };
   const words = data.fault_count === 0 ? t("reportFine", values) : t(data.ok ? "reportWarn" : "reportBad");
   const kindName = (kind: string) => (has(`fault_${kind}`) ? t(`fault_${kind}` as "fault_split_made") : kind.replaceAll("_", " "));
   return (
@@ -204,9 +284,10 @@ function Report({ set }: { set: Dataset }) {
         </p>
         {data.kinds.length > 0 && (
           <ul class="kinds">
-            {data.kinds.map(({ kind, count, severity }) => (
+            {data.kinds.map(({ kind, count, severity, remedy }) => (
               <li key={kind}>
                 <Badge kind={severity === "error" ? "bad" : "warn"}>{number(count)}</Badge> {kindName(kind)}
+                <Remedy set={set} kind={kind} remedy={remedy} mended={data.mended.includes(kind)} />
               </li>
             ))}
           </ul>
@@ -231,7 +312,7 @@ function Report({ set }: { set: Dataset }) {
                 <tr key={i}>
                   <td>
                     <Badge kind={fault.severity === "error" ? "bad" : "warn"}>{t(fault.severity)}</Badge> {kindName(fault.kind)}
-                    <div class="soft">{fault.message}</div>
+                    <div class="soft">{said(fault.message)}</div>
                   </td>
                   <td class="path">
                     {fault.path}
@@ -248,6 +329,24 @@ function Report({ set }: { set: Dataset }) {
   );
 }
 
+/** What helps against a kind of fault: a button, or what was done already. */
+function Remedy({ set, kind, remedy, mended }: { set: Dataset; kind: string; remedy: Audit["kinds"][number]["remedy"]; mended: boolean }) {
+  const [done, say] = useState<{ images: number; left: number }>();
+  if (!remedy) return null;
+  if (remedy !== "keep_sound" && remedy !== "leave_out") return <span class="soft remedy">{t(`remedy_${remedy}`)}</span>;
+  if (mended)
+    return (
+      <span class="goodtext remedy">
+        {t("remedyDone")} {done && t("remedyCount", { n: done.images, left: done.left })}
+      </span>
+    );
+  return (
+    <span class="remedy">
+      <Act act={async () => say(await post(`/api/datasets/${set.id}/remedies`, { kind }))}>{t(`remedy_${remedy}`)}</Act>
+    </span>
+  );
+}
+
 function Charts({ set }: { set: Dataset }) {
   const { data, error } = useData<Histograms>(`/api/datasets/${set.id}/histograms`);
   if (error) return <Trouble of={error} />;
@@ -259,17 +358,21 @@ function Charts({ set }: { set: Dataset }) {
   const all = data.sizes.reduce((a, b) => a + b, 0);
   return (
     <>
-      {all > 0 && (data.sizes[0] ?? 0) / all > 0.5 && <p class="note">{t("smallWarn")}</p>}
+      {set.task !== "classify" && all > 0 && (data.sizes[0] ?? 0) / all > 0.5 && <p class="note">{t("smallWarn")}</p>}
       <div class="two">
         <Card>
-          <Bars title={t("perClass")} values={classes} />
+          <Bars title={t(set.task === "classify" ? "perClassImages" : "perClass")} values={classes} />
         </Card>
+        {set.task !== "classify" && (
+        <>
         <Card>
           <Bars title={t("boxSizes")} values={sizes.slice(0, 1 + sizes.findLastIndex(({ value }) => value > 0))} />
         </Card>
         <Card>
           <Bars title={t("perImage")} values={per.slice(0, 1 + per.findLastIndex(({ value }) => value > 0))} />
         </Card>
+        </>
+        )}
       </div>
     </>
   );
@@ -315,10 +418,10 @@ function Versions({ set }: { set: Dataset }) {
                 {t("version", { n: version.number })} {version.note && <span class="soft">{noteOf(version.note)}</span>}
               </strong>
               <span class="row">
-                {(["yolo", "coco"] as const).map((form) => (
+                {(set.task === "classify" ? (["folders"] as const) : (["yolo", "coco"] as const)).map((form) => (
                   <a key={form} class="button" href={`/api/versions/${version.id}/export?format=${form}`} download>
                     <Icon name="down" />
-                    {form.toUpperCase()}
+                    {form === "folders" ? t("asFolders") : form.toUpperCase()}
                   </a>
                 ))}
               </span>
@@ -326,7 +429,7 @@ function Versions({ set }: { set: Dataset }) {
             <Facts
               of={[
                 [t("tabImages"), number(version.images)],
-                [t("perClassShort"), number(version.boxes)],
+                ...(set.task === "classify" ? [] : [[t("perClassShort"), number(version.boxes)] as [string, string]]),
                 [t("hash"), <code title={version.hash}>{version.hash.slice(0, 16)}</code>],
                 [t("made"), moment(version.created)],
               ]}

@@ -1,9 +1,12 @@
 // One model: try it on a picture, take it along.
 import { useEffect, useRef, useState } from "preact/hooks";
 import { Link, useLocation } from "wouter-preact";
-import { type About, type Found, type Model, ask, post, remove } from "../api/client";
+import { type Found, type Model, ask, remove } from "../api/client";
 import { useData } from "../api/live";
 import { percent, t } from "../i18n";
+import { Exports } from "../parts/Exports";
+import { Bars } from "../parts/Bars";
+import { EndpointCard } from "../parts/EndpointCard";
 import { hue } from "../parts/colours";
 import { Act, Card, Drop, Loading, Meter, Title, Trouble } from "../ui";
 import { Icon } from "../ui/Icon";
@@ -72,66 +75,7 @@ export function ModelPage({ id }: { id: number }) {
           </p>
         </Card>
       </div>
-    </>
-  );
-}
-
-interface Proof {
-  images: number;
-  max_box_difference: number;
-  max_score_difference: number;
-  ok: boolean;
-}
-
-const formats = [
-  { format: "onnx", name: "ONNX" },
-  { format: "torch", name: "PyTorch" },
-];
-
-/** Exports are made on demand, and compared with the model before they are handed out. */
-function Exports({ model }: { model: Model }) {
-  const possible = useData<About>("/api/about").data?.exports;
-  const [made, make] = useState<Record<string, Proof>>({});
-  const [busy, work] = useState(false);
-  if (!possible) return null;
-  const start = async (format: string) => {
-    work(true);
-    try {
-      const { proof } = await post<{ proof: Proof }>(`/api/models/${model.id}/exports`, { format });
-      make((old) => ({ ...old, [format]: proof }));
-    } finally {
-      work(false);
-    }
-  };
-  return (
-    <>
-      {formats.map(({ format, name }) => {
-        const proof = made[format];
-        return (
-          <div key={format} class="row">
-            {proof ? (
-              <a class="button main" href={`/api/models/${model.id}/exports/${format}`} download>
-                <Icon name="down" />
-                {name}
-              </a>
-            ) : (
-              <Act act={() => start(format)} disabled={busy}>
-                {t("exportAs", { format: name })}
-              </Act>
-            )}
-            {proof && (
-              <span class={proof.ok ? "soft" : "bad"}>
-                {t(proof.ok ? "proved" : "notProved", {
-                  n: proof.images,
-                  box: proof.max_box_difference.toPrecision(2),
-                  score: proof.max_score_difference.toPrecision(2),
-                })}
-              </span>
-            )}
-          </div>
-        );
-      })}
-      {busy && <Meter share={null} label={t("exporting")} />}
+      {model.about.family && model.about.task !== "classify" && <EndpointCard model={model} />}
     </>
   );
 }
@@ -157,7 +101,7 @@ function Trial({ model }: { model: Model }) {
       if (mine === turn.current) fail(problem as Error);
     }
   };
-  const kept = found?.boxes.filter((box) => box.score >= least) ?? [];
+  const kept = found?.boxes?.filter((box) => box.score >= least) ?? [];
   return (
     <Card>
       <h2>{t("try")}</h2>
@@ -166,7 +110,7 @@ function Trial({ model }: { model: Model }) {
         {picture && (
           <div class="trial">
             <img src={picture.url} alt={t("imageAlt", { name: picture.file.name })} />
-            {found && <Marks found={found} kept={kept} />}
+            {found?.boxes && <Marks found={found} kept={kept} />}
           </div>
         )}
       </Drop>
@@ -177,7 +121,8 @@ function Trial({ model }: { model: Model }) {
         </div>
       )}
       <Trouble of={error} />
-      {found && (
+      {found?.top5 && <Bars title={t("shows")} values={found.top5.map(({ name, score }) => ({ name, value: Math.round(score * 1000) / 10 }))} unit=" %" />}
+      {found?.boxes && (
         <>
           <label>
             {t("confidence")}: {percent(least)}

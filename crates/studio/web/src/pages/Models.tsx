@@ -1,12 +1,13 @@
 import { useState } from "preact/hooks";
 import { Link, useLocation } from "wouter-preact";
-import { type Gallery, type Model, post, upload } from "../api/client";
+import { type Endpoint, type Gallery, type Model, post, upload } from "../api/client";
 import { useData } from "../api/live";
 import { type Key, number, percent, size, t } from "../i18n";
 import { Badge, Card, Drop, Facts, Loading, Meter, Title, Trouble } from "../ui";
 
 export function ModelsPage() {
   const { data, error } = useData<Gallery>("/api/models", (e) => e.type === "models");
+  const answering = useData<{ endpoints: Endpoint[] }>("/api/endpoints", (e) => e.type === "endpoint").data?.endpoints ?? [];
   const [, go] = useLocation();
   const [busy, work] = useState<number>();
   const [failed, fail] = useState<Error>();
@@ -40,6 +41,11 @@ export function ModelsPage() {
                     <strong class="name">{model.name}</strong>
                     <Badge kind={model.origin === "run" ? "good" : "plain"}>{t(`origin_${model.origin}` as Key)}</Badge>
                   </span>
+                  {answering.some((endpoint) => endpoint.model === model.id && endpoint.state === "running") && (
+                    <span>
+                      <Badge kind="busy">{t("endpoint_running")}</Badge>
+                    </span>
+                  )}
                   <ModelFacts model={model} />
                 </Link>
               </li>
@@ -75,11 +81,11 @@ export function ModelsPage() {
                   <tr key={known.name}>
                     <td>
                       <strong>{known.name}</strong>
-                      <div class="soft">{t(`goodFor_${known.name.at(-1)}` as Key)}</div>
+                      <div class="soft">{known.task === "classify" ? t("task_classify") : t(`goodFor_${known.name.at(-1)}` as Key)}</div>
                     </td>
-                    <td class="number">{percent(known.map50_95)}</td>
-                    <td class="number">{number(known.parameters, 1)} M</td>
-                    <td class="number">{number(known.gflops, 1)} GFLOP</td>
+                    <td class="number">{percent(known.accuracy)}</td>
+                    <td class="number">{known.parameters ? `${number(known.parameters, 1)} M` : "–"}</td>
+                    <td class="number">{known.gflops ? `${number(known.gflops, 1)} GFLOP` : "–"}</td>
                     <td>{known.licence}</td>
                     <td>
                       {known.model ? (

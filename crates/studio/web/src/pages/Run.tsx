@@ -5,15 +5,17 @@ import { Link, useLocation } from "wouter-preact";
 import { type Curve, type Job, type Line, post, remove } from "../api/client";
 import { useData, useEvents } from "../api/live";
 import { duration, number, percent, size, t } from "../i18n";
+import { said } from "../i18n/said";
 import { Chart } from "../parts/Chart";
 import { StateBadge } from "../parts/RunRow";
-import { Act, Card, Facts, Loading, Meter, Title, Trouble } from "../ui";
+import { Act, Card, Dialog, Facts, Loading, Meter, Title, Trouble } from "../ui";
 import { Icon } from "../ui/Icon";
 
 type Step = Extract<Line, { type: "step" }>;
 
 export function RunPage({ id }: { id: number }) {
   const [, go] = useLocation();
+  const [extending, extend] = useState(false);
   const { data: job, error } = useData<Job>(`/api/jobs/${id}`, (e) => e.type === "job" && e.job === id);
   if (error) return <Trouble of={error} />;
   if (!job) return <Loading />;
@@ -45,6 +47,11 @@ export function RunPage({ id }: { id: number }) {
                 {t("resume")}
               </Act>
             )}
+            {(job.state === "done" || job.state === "stopped") && job.epochs_done > 0 && (
+              <button type="button" onClick={() => extend(true)}>
+                {t("trainLonger")}
+              </button>
+            )}
             {!going && (
               <Act
                 class="quiet"
@@ -66,21 +73,23 @@ export function RunPage({ id }: { id: number }) {
         <div class="trouble" role="alert">
           <Icon name="warn" />
           <div>
-            <p>{job.error.message}</p>
+            <p>{said(job.error.message)}</p>
             {job.error.causes.map((cause) => (
               <p key={cause} class="soft">
-                {cause}
+                {said(cause)}
               </p>
             ))}
             {job.error.hint && (
               <p>
-                <strong>{t("hint")}</strong> {job.error.hint}
+                <strong>{t("hint")}</strong> {said(job.error.hint)}
               </p>
             )}
           </div>
         </div>
       )}
+      {extending && <Longer job={job} close={() => extend(false)} />}
       <Progress job={job} going={going} />
+      {going && <Samples job={job} />}
       <Curves job={job} />
       <Drawings job={job} />
       <Log job={job} going={going} />
@@ -96,6 +105,47 @@ export function RunPage({ id }: { id: number }) {
         {job.attempt > 1 && <p class="soft">{t("attempts", { n: job.attempt })}</p>}
       </Card>
     </>
+  );
+}
+
+/** More epochs for a run that has ended. */
+function Longer({ job, close }: { job: Job; close: () => void }) {
+  const [epochs, set] = useState(String(Math.max(job.epochs, job.epochs_done) + Math.max(5, Math.round(job.epochs / 2))));
+  return (
+    <Dialog title={t("trainLonger")} close={close}>
+      <p>{t("trainLongerText", { n: job.epochs_done })}</p>
+      <label>
+        {t("epochsInAll")}
+        <input inputMode="numeric" value={epochs} onInput={(e) => set(e.currentTarget.value)} />
+      </label>
+      <Act
+        class="main"
+        act={async () => {
+          await post(`/api/jobs/${job.id}/extend`, { epochs: Math.round(Number(epochs)) || 0 });
+          close();
+        }}
+      >
+        {t("trainLonger")}
+      </Act>
+    </Dialog>
+  );
+}
+
+/** What the model finds while it learns: the sheet that the worker draws anew every few epochs. */
+function Samples({ job }: { job: Job }) {
+  const [turn, again] = useState(0);
+  const { data } = useData<{ names: string[] }>(`/api/jobs/${job.id}/drawings`, (e) => {
+    const mine = e.type === "progress" && e.job === job.id && e.line.type === "epoch";
+    if (mine) again(e.line.type === "epoch" ? e.line.epoch : 0);
+    return mine;
+  });
+  if (!data?.names.includes("samples.jpg")) return null;
+  return (
+    <Card>
+      <h2>{t("samples")}</h2>
+      <p class="soft">{t("samplesText")}</p>
+      <img class="whole samples" src={`/api/jobs/${job.id}/drawings/samples.jpg?at=${turn}`} alt={t("samples")} />
+    </Card>
   );
 }
 
@@ -145,6 +195,13 @@ function Progress({ job, going }: { job: Job; going: boolean }) {
             <p key={i}>{text}</p>
           ))}
         </Card>
+      )}
+      {job.state === "done" && typeof metrics.top1 === "number" && (
+        <div class="figures">
+          <Figure name={t("top1")} value={metrics.top1} text={t("top1Text")} />
+          <Figure name={t("top5")} value={metrics.top5} text={t("top5Text")} />
+          <Figure name={t("balanced")} value={metrics.balanced_accuracy} text={t("balancedText")} />
+        </div>
       )}
       {job.state === "done" && typeof metrics.map50_95 === "number" && (
         <div class="figures">

@@ -35,30 +35,38 @@ export function TrainPage() {
 
 function Form({ sets, gallery, recipe, search }: { sets: Dataset[]; gallery: Gallery; recipe: Recipe; search: URLSearchParams }) {
   const [, go] = useLocation();
+  const [data, setData] = useState(() => +(search.get("data") ?? sets[0]!.id));
+  const set = sets.find((set) => set.id === data) ?? sets[0]!;
+  const classifies = set.task === "classify";
+  // Only what is made for pictures like these.
   const starts = useMemo(
     () => [
-      ...gallery.models.filter((model) => model.about.family).map((model) => ({ id: `m${model.id}`, name: model.name, model })),
-      ...gallery.known.map((known) => ({ id: `k${known.name}`, name: `${known.name} (${t("fromScratch")})`, model: undefined })),
+      ...gallery.models
+        .filter((model) => model.about.family && (model.about.task === "classify") === classifies)
+        .map((model) => ({ id: `m${model.id}`, name: model.name, model })),
+      ...gallery.known
+        .filter((known) => known.task === set.task)
+        .map((known) => ({ id: `k${known.name}`, name: `${known.name} (${t("fromScratch")})`, model: undefined })),
     ],
-    [gallery],
+    [gallery, classifies],
   );
   // A model that has seen much is the better start than one of the person's own runs.
   const first = starts.find((start) => start.model && start.model.origin !== "run") ?? starts.find((start) => start.model) ?? starts[0];
-  const [data, setData] = useState(() => +(search.get("data") ?? sets[0]!.id));
-  const [start, setStart] = useState(() => (search.get("model") ? `m${search.get("model")}` : first?.id));
+  const [wish, setStart] = useState(() => (search.get("model") ? `m${search.get("model")}` : first?.id));
+  const start = starts.some((one) => one.id === wish) ? wish : first?.id;
   const [strategy, setStrategy] = useState("gentle");
   const [epochs, setEpochs] = useState("30");
-  const [imgsz, setImgsz] = useState("416");
+  const [side, setImgsz] = useState<string>();
+  const imgsz = side ?? (classifies ? "224" : "416");
   const [batch, setBatch] = useState("8");
   const [name, setName] = useState("");
   const [more, setMore] = useState<Record<string, string>>({});
-  const set = sets.find((set) => set.id === data) ?? sets[0]!;
   const model = starts.find((one) => one.id === start)?.model;
   const images = set.splits.find(({ split }) => split === "train")?.images ?? imagesOf(set);
-  const suggested = images > 2000 ? "standard" : "gentle";
+  const suggested = images > 2000 ? "standard" : classifies ? "head" : "gentle";
 
   const gflops = gallery.known.find((known) => known.name === (model?.about.model ?? start?.slice(1)))?.gflops;
-  const seconds = recipe.speed && gflops ? (images * +epochs * gflops * (+imgsz / 640) ** 2) / recipe.speed : undefined;
+  const seconds = recipe.speed && gflops && !classifies ? (images * +epochs * gflops * (+imgsz / 640) ** 2) / recipe.speed : undefined;
   const expert = strategy === "expert";
 
   const begin = async () => {

@@ -1,7 +1,7 @@
 // A histogram: bars with their numbers, and the same as a table for who does not see it.
 import { number } from "../i18n";
 
-export function Bars({ title, values }: { title: string; values: { name: string; value: number }[] }) {
+export function Bars({ title, values, unit = "" }: { title: string; values: { name: string; value: number }[]; unit?: string }) {
   const most = Math.max(1, ...values.map(({ value }) => value));
   return (
     <figure class="bars">
@@ -14,7 +14,10 @@ export function Bars({ title, values }: { title: string; values: { name: string;
               <td>
                 <span class={value > 0 ? "bar" : ""} style={{ width: `${(100 * value) / most}%` }} />
               </td>
-              <td class="number">{number(value)}</td>
+              <td class="number">
+                {number(value, unit ? 1 : 0)}
+                {unit}
+              </td>
             </tr>
           ))}
         </tbody>

@@ -14,7 +14,7 @@ const BELOW = 30;
 /** Rows beyond the view that exist already. */
 const MARGIN = 2;
 
-export function Grid({ dataset, query, revision, boxes }: { dataset: number; query: string; revision: number; boxes: boolean }) {
+export function Grid({ dataset, query, revision, boxes, classes }: { dataset: number; query: string; revision: number; boxes: boolean; classes?: string[] | undefined }) {
   const box = useRef<HTMLDivElement>(null);
   const [view, see] = useState({ width: 0, top: 0, height: 800 });
   const [total, setTotal] = useState<number>();
@@ -79,7 +79,7 @@ export function Grid({ dataset, query, revision, boxes }: { dataset: number; que
       const loaded = pages.current.get(page);
       const image = loaded && loaded !== "loading" ? loaded[i % PAGE] : undefined;
       const place = { left: (i % columns) * (side + GAP), top: Math.floor(i / columns) * step, width: side, height: side + BELOW };
-      tiles.push(<Tile key={i} image={image} boxes={boxes} place={place} side={side} />);
+      tiles.push(<Tile key={i} image={image} boxes={boxes} classes={classes} place={place} side={side} />);
     }
   }
   return (
@@ -96,11 +96,14 @@ export function Grid({ dataset, query, revision, boxes }: { dataset: number; que
 function Tile({
   image,
   boxes,
+  classes,
   place,
   side,
 }: {
   image: Image | undefined;
   boxes: boolean;
+  /** Of a data set whose pictures have one class each: its names. */
+  classes: string[] | undefined;
   place: Record<string, number>;
   side: number;
 }) {
@@ -118,7 +121,7 @@ function Tile({
         <span class="under">
           <span class="name">{image.name}</span>
           {image.faults > 0 && <Icon name="warn" />}
-          <span class="count">{image.boxes.length}</span>
+          <span class="count">{classes ? (image.boxes.length ? classes[(image.boxes[0] as unknown as number[])[0]!] : t("unlabelled")) : image.boxes.length}</span>
         </span>
       </Link>
     </div>

@@ -3,6 +3,7 @@ import type { ComponentChildren, JSX } from "preact";
 import { useEffect, useRef, useState } from "preact/hooks";
 import { Problem } from "../api/client";
 import { type Key, t } from "../i18n";
+import { said } from "../i18n/said";
 import { Icon, type IconName } from "./Icon";
 
 export function Title({ children, text, aside }: { children: ComponentChildren; text?: string; aside?: ComponentChildren }) {
@@ -25,7 +26,7 @@ export function Card({ children, class: more = "" }: { children: ComponentChildr
 export function Trouble({ of }: { of: Error | string | undefined | null }) {
   if (!of) return null;
   const hint = of instanceof Problem ? of.hint : null;
-  const message = typeof of === "string" ? of : of instanceof TypeError ? t("serverGone") : of.message;
+  const message = typeof of === "string" ? said(of) : of instanceof TypeError ? t("serverGone") : said(of.message);
   return (
     <div class="trouble" role="alert">
       <Icon name="warn" />
@@ -33,7 +34,7 @@ export function Trouble({ of }: { of: Error | string | undefined | null }) {
         <p>{message}</p>
         {hint && (
           <p>
-            <strong>{t("hint")}</strong> {hint}
+            <strong>{t("hint")}</strong> {said(hint)}
           </p>
         )}
       </div>

@@ -1,0 +1,97 @@
+//! Data sets whose pictures have one class each: read from folders, checked, and written as folders.
+use std::collections::HashSet;
+use std::fs;
+use std::path::Path;
+
+use onsa_intake::picture;
+use onsa_tune::data::audit::{Audit, Fault, SplitSummary};
+use onsa_tune::data::bounds::Bounds;
+use onsa_tune::data::classify::{self, Loaded};
+use onsa_tune::data::dataset::Split;
+use onsa_tune::data::index::{Progress, Report, Stage};
+
+use super::annotations::Boxed;
+use super::versions::{Entry, link};
+use crate::{Problem, problem};
+
+/// Reads a data set: a folder a class, within train, val and test or alone.
+///
+/// # Errors
+/// It is none, or its pictures do not lie in files of their own.
+pub(super) fn load(root: &Path, bounds: &Bounds) -> Result<Loaded, Problem> {
+    let loaded =
+        classify::load_within(root, 1.0, bounds).map_err(|e| Problem::invalid(problem::causes(&e)))?;
+    let unread =
+        Split::ALL.into_iter().flat_map(|split| loaded.dataset.split(split)).any(|i| !i.path.is_file());
+    if unread {
+        return Err(Problem::invalid("the pictures do not lie in files of their own")
+            .hint("give a folder with one folder a class, of JPEG, PNG, WebP, BMP or TIFF files"));
+    }
+    Ok(loaded)
+}
+
+/// The report: what reading found, and every picture decoded.
+pub(super) fn check(loaded: &Loaded, report: Report<'_>) -> Audit {
+    let dataset = &loaded.dataset;
+    let total = Split::ALL.map(|split| dataset.split(split).len()).iter().sum();
+    let (mut faults, mut done) = (loaded.faults.clone(), 0);
+    for item in Split::ALL.into_iter().flat_map(|split| dataset.split(split)) {
+        if let Err(error) = picture::read(&item.path) {
+            faults.push(Fault::of_picture(&error, &item.path));
+        }
+        done += 1;
+        report(Progress { stage: Stage::Decode, done, total });
+    }
+    faults.sort();
+    faults.dedup();
+    let mut per_class = vec![0; dataset.classes.len()];
+    let labels = Split::ALL.into_iter().flat_map(|split| dataset.split(split)).flat_map(|item| &item.labels);
+    labels.for_each(|label| per_class[label.class as usize] += 1);
+    let summary = |split: Split| {
+        let items = dataset.split(split);
+        let range = |sides: Vec<u32>| sides.iter().min().copied().zip(sides.iter().max().copied());
+        SplitSummary {
+            split,
+            images: items.len(),
+            backgrounds: 0,
+            boxes: items.len(),
+            width: range(items.iter().map(|item| item.width).collect()),
+            height: range(items.iter().map(|item| item.height).collect()),
+        }
+    };
+    Audit {
+        ok: !faults.iter().any(Fault::is_error),
+        images: total,
+        boxes: total,
+        classes: dataset.classes.clone(),
+        boxes_per_class: per_class,
+        splits: Split::ALL.map(summary).to_vec(),
+        hash: dataset.hash.clone(),
+        faults,
+    }
+}
+
+/// Writes the pictures as folders: `train/CLASS/NAME`. Every class has its folder in train, for the folders there are the
+/// classes.
+pub(super) fn write(root: &Path, classes: &[String], entries: &[Entry]) -> Result<(), Problem> {
+    let make = |path: &Path| fs::create_dir_all(path).map_err(|e| Problem::path("cannot make", path, &e));
+    for class in classes {
+        make(&root.join("train").join(class))?;
+    }
+    let mut taken = HashSet::new();
+    for (i, entry) in entries.iter().enumerate() {
+        let [Boxed(class, ..)] = entry.boxes[..] else { continue };
+        let class =
+            classes.get(class as usize).ok_or_else(|| Problem::invalid("a picture has an unknown class"))?;
+        let folder = root.join(&entry.split).join(class);
+        make(&folder)?;
+        let name = if taken.insert((folder.clone(), entry.name.to_lowercase())) {
+            entry.name.clone()
+        } else {
+            let (stem, ending) = entry.name.rsplit_once('.').unwrap_or((&entry.name, "jpg"));
+            format!("{stem}_{i}.{ending}")
+        };
+        link(&entry.path, &folder.join(name))?;
+    }
+    Ok(())
+}
