@@ -653,23 +653,13 @@ impl<'a> Run<'a> {
         let recipe = self.recipe;
         let number = self.counters.epoch + 1;
         let last = number == recipe.epochs || last_anyway;
+        // A few pictures now and then show a watcher what it has learnt; they cost far less than the validation itself.
+        let sampled = recipe.plots && number.is_multiple_of((recipe.epochs / SAMPLINGS).max(1));
         let validation = if recipe.val || last {
             let averaged = self.averaged();
-            // A few pictures now and then show a watcher what it has learnt; they cost far less than the validation itself.
-            let sampled = recipe.plots && number.is_multiple_of((recipe.epochs / SAMPLINGS).max(1));
             let result = self.validation(&averaged, sampled, observer, stop)?;
             if stop.load(Ordering::Relaxed) {
                 return Ok(None);
-            }
-            if let (true, Validated::Detect(found)) = (sampled, &result) {
-                let names = &self.prepared.opened.names;
-                finish::write_samples(
-                    &self.run_dir,
-                    found,
-                    self.val_cache.items(),
-                    names,
-                    recipe.single_cls,
-                )?;
             }
             Some(result)
         } else {
@@ -705,6 +695,11 @@ impl<'a> Run<'a> {
         let csv = files::results_csv(self.task(), &self.counters.rows);
         durable::write(&self.run_dir.join("results.csv"), csv.as_bytes())?;
         self.save()?;
+        // After the save: a disk that has no room for a picture costs no epoch.
+        if let (true, Some(Validated::Detect(found))) = (sampled, &validation) {
+            let names = &self.prepared.opened.names;
+            finish::write_samples(&self.run_dir, found, self.val_cache.items(), names, recipe.single_cls)?;
+        }
         let figures = metrics.as_ref().map_or(Vec::new(), Metrics::headline);
         let losses: Vec<f32> = losses.iter().map(|&x| x as f32).collect();
         observer.epoch_end(&EpochEnd {
