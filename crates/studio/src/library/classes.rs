@@ -1,14 +1,13 @@
-//! Data sets whose pictures have one class each: read from folders, checked, and written as folders.
+//! Data sets whose pictures have one class each: read from folders, and written as folders.
 use std::collections::HashSet;
 use std::fs;
 use std::path::Path;
 
-use onsa_intake::picture;
-use onsa_tune::data::audit::{Audit, Fault, SplitSummary};
 use onsa_tune::data::bounds::Bounds;
 use onsa_tune::data::classify::{self, Loaded};
 use onsa_tune::data::dataset::Split;
-use onsa_tune::data::index::{Progress, Report, Stage};
+use onsa_tune::data::division::Splitting;
+use onsa_tune::data::index::Report;
 
 use super::annotations::Boxed;
 use super::versions::{Entry, link};
@@ -18,9 +17,9 @@ use crate::{Problem, problem};
 ///
 /// # Errors
 /// It is none, or its pictures do not lie in files of their own.
-pub(super) fn load(root: &Path, bounds: &Bounds) -> Result<Loaded, Problem> {
-    let loaded =
-        classify::load_within(root, 1.0, bounds).map_err(|e| Problem::invalid(problem::causes(&e)))?;
+pub(super) fn load(root: &Path, bounds: &Bounds, report: Report<'_>) -> Result<Loaded, Problem> {
+    let loaded = classify::load_within(root, 1.0, &Splitting::default(), bounds, report)
+        .map_err(|e| Problem::invalid(problem::causes(&e)))?;
     let unread =
         Split::ALL.into_iter().flat_map(|split| loaded.dataset.split(split)).any(|i| !i.path.is_file());
     if unread {
@@ -28,47 +27,6 @@ pub(super) fn load(root: &Path, bounds: &Bounds) -> Result<Loaded, Problem> {
             .hint("give a folder with one folder a class, of JPEG, PNG, WebP, BMP or TIFF files"));
     }
     Ok(loaded)
-}
-
-/// The report: what reading found, and every picture decoded.
-pub(super) fn check(loaded: &Loaded, report: Report<'_>) -> Audit {
-    let dataset = &loaded.dataset;
-    let total = Split::ALL.map(|split| dataset.split(split).len()).iter().sum();
-    let (mut faults, mut done) = (loaded.faults.clone(), 0);
-    for item in Split::ALL.into_iter().flat_map(|split| dataset.split(split)) {
-        if let Err(error) = picture::read(&item.path) {
-            faults.push(Fault::of_picture(&error, &item.path));
-        }
-        done += 1;
-        report(Progress { stage: Stage::Decode, done, total });
-    }
-    faults.sort();
-    faults.dedup();
-    let mut per_class = vec![0; dataset.classes.len()];
-    let labels = Split::ALL.into_iter().flat_map(|split| dataset.split(split)).flat_map(|item| &item.labels);
-    labels.for_each(|label| per_class[label.class as usize] += 1);
-    let summary = |split: Split| {
-        let items = dataset.split(split);
-        let range = |sides: Vec<u32>| sides.iter().min().copied().zip(sides.iter().max().copied());
-        SplitSummary {
-            split,
-            images: items.len(),
-            backgrounds: 0,
-            boxes: items.len(),
-            width: range(items.iter().map(|item| item.width).collect()),
-            height: range(items.iter().map(|item| item.height).collect()),
-        }
-    };
-    Audit {
-        ok: !faults.iter().any(Fault::is_error),
-        images: total,
-        boxes: total,
-        classes: dataset.classes.clone(),
-        boxes_per_class: per_class,
-        splits: Split::ALL.map(summary).to_vec(),
-        hash: dataset.hash.clone(),
-        faults,
-    }
 }
 
 /// Writes the pictures as folders: `train/CLASS/NAME`. Every class has its folder in train, for the folders there are the

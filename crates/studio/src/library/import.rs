@@ -4,10 +4,10 @@ use std::path::{Path, PathBuf};
 use std::sync::Mutex;
 use std::time::{Duration, Instant};
 
-use onsa_tune::data::audit::{self, CheckOptions};
+use onsa_tune::data::audit::{self, AuditTask, CheckOptions};
 use onsa_tune::data::bounds::Bounds;
 use onsa_tune::data::dataset::{Item, Split};
-use onsa_tune::data::index::{self, DataError, LoadOptions, Progress, Stage};
+use onsa_tune::data::index::{self, DataError, LoadOptions, Progress, Report, Stage};
 use rusqlite::Transaction;
 use schemars::JsonSchema;
 use serde::Deserialize;
@@ -146,7 +146,7 @@ fn read(app: &App, id: i64, root: &Path) -> Result<(), Problem> {
         Ok(loaded) => (loaded.dataset, loaded.root, None),
         // What has no labels may have a folder a class.
         Err(DataError::UnknownForm(_)) => {
-            let loaded = classes::load(root, &bounds).map_err(|problem| {
+            let loaded = classes::load(root, &bounds, &report).map_err(|problem| {
                 Problem::invalid(shorten(&problem.message, root)).hint(
                     "a data set is a folder with data.yaml, images and labels (YOLO), COCO JSON files, Pascal VOC files, or \
                      one folder of pictures a class",
@@ -176,13 +176,16 @@ fn read(app: &App, id: i64, root: &Path) -> Result<(), Problem> {
     })?;
     let total = Split::ALL.map(|split| dataset.split(split).len()).iter().sum();
     app.tell(Event::Dataset { dataset: id, stage: Some("check".into()), done: 0, total });
-    let found = match &classified {
-        Some(loaded) => classes::check(loaded, &report),
-        None => audit::check(root, &CheckOptions { load, ..CheckOptions::default() }, &report),
-    };
+    let found = check(root, classified.is_some(), load, &report);
     keep_audit(app, id, &data_root, &found)?;
     versions::snapshot(app, id, "as imported")?;
     Ok(())
+}
+
+/// Checks every file of a data set of boxes or of classes.
+fn check(root: &Path, classifies: bool, load: LoadOptions, report: Report<'_>) -> audit::Audit {
+    let task = if classifies { AuditTask::Classify } else { AuditTask::Detect };
+    audit::check(root, &CheckOptions { task, load, ..CheckOptions::default() }, report)
 }
 
 /// What of a data set may be read: its own folder, and those that the studio was started with. Its files may name any path.
@@ -352,11 +355,7 @@ fn check_again(app: &App, id: i64, root: &Path) -> Result<(), Problem> {
     let root = found_root(root);
     let report = reporter(app, id);
     let set = app.store.read_now(|c| datasets::get(c, id))?;
-    let found = if set.classifies() {
-        classes::check(&classes::load(&root, &bounds(app, &root))?, &report)
-    } else {
-        let load = LoadOptions { bounds: bounds(app, &root), ..LoadOptions::default() };
-        audit::check(&root, &CheckOptions { load, ..CheckOptions::default() }, &report)
-    };
+    let load = LoadOptions { bounds: bounds(app, &root), ..LoadOptions::default() };
+    let found = check(&root, set.classifies(), load, &report);
     keep_audit(app, id, &root, &found)
 }

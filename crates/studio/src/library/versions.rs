@@ -5,6 +5,7 @@ use std::fs;
 use std::path::{Path, PathBuf};
 
 use onsa_tune::data::classify;
+use onsa_tune::data::division::Splitting;
 use onsa_tune::data::index::{self, DataError, LoadOptions};
 use rusqlite::{Connection, OptionalExtension, Row};
 use schemars::JsonSchema;
@@ -117,8 +118,9 @@ pub fn snapshot(app: &App, dataset: i64, note: &str) -> Result<Version, Problem>
     let shortened =
         |e: DataError| Problem::invalid(problem::causes(&e).replace(&format!("{}/", scratch.display()), ""));
     let written = if set.classifies() {
-        classes::write(&scratch, &set.classes, &entries)
-            .and_then(|()| Ok(classify::load(&scratch, 1.0).map_err(shortened)?.dataset.hash))
+        classes::write(&scratch, &set.classes, &entries).and_then(|()| {
+            Ok(classify::load(&scratch, 1.0, &Splitting::default()).map_err(shortened)?.dataset.hash)
+        })
     } else {
         write(&scratch, &set.classes, &entries).and_then(|()| {
             let loaded = index::load(&scratch.join("data.yaml"), &LoadOptions::default());

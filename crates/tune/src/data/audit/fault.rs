@@ -206,11 +206,6 @@ impl Fault {
         Fault { severity, ..Fault::error(label_path, fault.line, kind, fault.message) }
     }
 
-    /// A picture that cannot be read.
-    pub fn of_picture(error: &PictureError, image: &Path) -> Fault {
-        Fault::from_picture(error, image)
-    }
-
     pub(crate) fn from_picture(error: &PictureError, image: &Path) -> Fault {
         let kind = match error {
             PictureError::Read { .. } => FaultKind::UnreadableImage,
