@@ -3,11 +3,9 @@ use std::collections::HashSet;
 use std::fs;
 use std::path::Path;
 
-use onsa_tune::data::bounds::Bounds;
 use onsa_tune::data::classify::{self, Loaded};
 use onsa_tune::data::dataset::Split;
-use onsa_tune::data::division::Splitting;
-use onsa_tune::data::index::Report;
+use onsa_tune::data::index::{LoadOptions, Report};
 
 use super::annotations::Boxed;
 use super::versions::{Entry, link};
@@ -17,9 +15,9 @@ use crate::{Problem, problem};
 ///
 /// # Errors
 /// It is none, or its pictures do not lie in files of their own.
-pub(super) fn load(root: &Path, bounds: &Bounds, report: Report<'_>) -> Result<Loaded, Problem> {
-    let loaded = classify::load_within(root, 1.0, &Splitting::default(), bounds, report)
-        .map_err(|e| Problem::invalid(problem::causes(&e)))?;
+pub(super) fn load(root: &Path, load: &LoadOptions, report: Report<'_>) -> Result<Loaded, Problem> {
+    let loaded =
+        classify::load_reporting(root, load, report).map_err(|e| Problem::invalid(problem::causes(&e)))?;
     let unread =
         Split::ALL.into_iter().flat_map(|split| loaded.dataset.split(split)).any(|i| !i.path.is_file());
     if unread {

@@ -5,7 +5,6 @@ use std::path::{Path, PathBuf};
 
 use onsa_tune::data::classify;
 use onsa_tune::data::dataset::{Item, Split};
-use onsa_tune::data::division::Splitting;
 use onsa_tune::data::index::{self, DataError, LoadOptions};
 use serde_json::json;
 use zip::write::SimpleFileOptions;
@@ -67,7 +66,7 @@ pub fn zip(app: &App, version: &Version, form: Form) -> Result<PathBuf, Problem>
     }
     let unreadable = |e: DataError| Problem::internal("the version cannot be read", &e);
     let dataset = if form == Form::Folders {
-        classify::load(&version.root, 1.0, &Splitting::default()).map_err(unreadable)?.dataset
+        classify::load(&version.root, &LoadOptions::default()).map_err(unreadable)?.dataset
     } else {
         index::load(&boxes, &LoadOptions::default()).map_err(unreadable)?.dataset
     };

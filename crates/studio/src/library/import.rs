@@ -140,13 +140,12 @@ async fn finish(app: &App, id: i64, result: Result<(), Problem>) {
 fn read(app: &App, id: i64, root: &Path) -> Result<(), Problem> {
     let report = reporter(app, id);
     let root = &found_root(root);
-    let bounds = bounds(app, root);
-    let load = LoadOptions { bounds: bounds.clone(), ..LoadOptions::default() };
+    let load = LoadOptions { bounds: bounds(app, root), ..LoadOptions::default() };
     let (dataset, data_root, classified) = match index::load_reporting(root, &load, &report) {
         Ok(loaded) => (loaded.dataset, loaded.root, None),
         // What has no labels may have a folder a class.
         Err(DataError::UnknownForm(_)) => {
-            let loaded = classes::load(root, &bounds, &report).map_err(|problem| {
+            let loaded = classes::load(root, &load, &report).map_err(|problem| {
                 Problem::invalid(shorten(&problem.message, root)).hint(
                     "a data set is a folder with data.yaml, images and labels (YOLO), COCO JSON files, Pascal VOC files, or \
                      one folder of pictures a class",

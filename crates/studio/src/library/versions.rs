@@ -5,7 +5,6 @@ use std::fs;
 use std::path::{Path, PathBuf};
 
 use onsa_tune::data::classify;
-use onsa_tune::data::division::Splitting;
 use onsa_tune::data::index::{self, DataError, LoadOptions};
 use rusqlite::{Connection, OptionalExtension, Row};
 use schemars::JsonSchema;
@@ -119,7 +118,7 @@ pub fn snapshot(app: &App, dataset: i64, note: &str) -> Result<Version, Problem>
         |e: DataError| Problem::invalid(problem::causes(&e).replace(&format!("{}/", scratch.display()), ""));
     let written = if set.classifies() {
         classes::write(&scratch, &set.classes, &entries).and_then(|()| {
-            Ok(classify::load(&scratch, 1.0, &Splitting::default()).map_err(shortened)?.dataset.hash)
+            Ok(classify::load(&scratch, &LoadOptions::default()).map_err(shortened)?.dataset.hash)
         })
     } else {
         write(&scratch, &set.classes, &entries).and_then(|()| {

@@ -96,15 +96,13 @@ const SAMPLES: usize = 4;
 pub fn write_samples(
     run_dir: &Path,
     validation: &Validation,
-    items: &[Item],
+    cache: &ImageCache,
     names: &[String],
     single_cls: bool,
 ) -> Result<(), TrainError> {
     let step = validation.images.len().div_ceil(SAMPLES).max(1);
     let chosen = validation.images.iter().step_by(step);
-    let pictures = chosen
-        .map(|result| picture(&items[result.item], result, single_cls))
-        .collect::<Result<Vec<_>, _>>()?;
+    let pictures = chosen.map(|result| picture(cache, result, single_cls)).collect::<Result<Vec<_>, _>>()?;
     let tiles: Vec<Tile> = pictures
         .iter()
         .map(|p| Tile { image: &p.image, marks: detection_marks(&p.detections, names), caption: &p.name })
@@ -173,8 +171,10 @@ fn write_detector(
     }
     let single = input.recipe.single_cls;
     for (i, results) in validation.images.chunks(SHEET_PICTURES).take(SHEETS).enumerate() {
-        let pictures =
-            results.iter().map(|result| picture(input, result, single)).collect::<Result<Vec<_>, _>>()?;
+        let pictures = results
+            .iter()
+            .map(|result| picture(input.val_cache, result, single))
+            .collect::<Result<Vec<_>, _>>()?;
         for (kind, seen) in [("labels", false), ("pred", true)] {
             let tiles: Vec<Tile> = pictures
                 .iter()
@@ -208,7 +208,7 @@ fn write_report(
     let results = &validation.images;
     let single = input.recipe.single_cls;
     let load = |results: Vec<&ImageResult>| {
-        results.into_iter().map(|r| picture(input, r, single)).collect::<Result<Vec<_>, _>>()
+        results.into_iter().map(|r| picture(input.val_cache, r, single)).collect::<Result<Vec<_>, _>>()
     };
     let step = results.len().div_ceil(REPORT_PICTURES).max(1);
     let samples = load(results.iter().step_by(step).collect())?;
@@ -273,7 +273,7 @@ fn suspicious(
         Ok(ReportPicture {
             detections: suspects.iter().map(|suspect| suspect.detection).collect(),
             caption: Some(words.join("; ")),
-            ..picture(input, result, single)?
+            ..picture(input.val_cache, result, single)?
         })
     });
     Ok((pictures.collect::<Result<_, TrainError>>()?, all))
@@ -305,14 +305,10 @@ fn licence_sentence(prepared: &Prepared) -> String {
 }
 
 /// An image with its truth and what is drawn of its detections.
-fn picture(
-    input: &FinishInput<'_>,
-    result: &ImageResult,
-    single_cls: bool,
-) -> Result<ReportPicture, TrainError> {
-    let item = &input.val_cache.items()[result.item];
+fn picture(cache: &ImageCache, result: &ImageResult, single_cls: bool) -> Result<ReportPicture, TrainError> {
+    let item = &cache.items()[result.item];
     let unreadable = |source| EvaluateError::Image { path: item.path.clone(), source };
-    let rgb = shown(&item.path, input.val_cache.pixels()).map_err(unreadable)?;
+    let rgb = shown(&item.path, cache.pixels()).map_err(unreadable)?;
     let image = RgbImage::from_raw(rgb.width as u32, rgb.height as u32, rgb.data)
         .expect("the decoder gives width * height * 3 bytes");
     Ok(ReportPicture {

@@ -698,7 +698,7 @@ impl<'a> Run<'a> {
         // After the save: a disk that has no room for a picture costs no epoch.
         if let (true, Some(Validated::Detect(found))) = (sampled, &validation) {
             let names = &self.prepared.opened.names;
-            finish::write_samples(&self.run_dir, found, self.val_cache.items(), names, recipe.single_cls)?;
+            finish::write_samples(&self.run_dir, found, &self.val_cache, names, recipe.single_cls)?;
         }
         let figures = metrics.as_ref().map_or(Vec::new(), Metrics::headline);
         let losses: Vec<f32> = losses.iter().map(|&x| x as f32).collect();
