@@ -44,7 +44,7 @@ pub fn run_recipe(recipe: &Recipe, options: RunOptions) -> Result<TrainOutcome, 
 /// Prints what a run gave.
 pub fn report(invocation: &Invocation, outcome: &TrainOutcome) {
     if invocation.json {
-        output::document(&json!({
+        let mut document = json!({
             "run_dir": outcome.run_dir,
             "best": outcome.best,
             "last": outcome.last,
@@ -53,13 +53,20 @@ pub fn report(invocation: &Invocation, outcome: &TrainOutcome) {
             "data_wait_fraction": outcome.data_wait_fraction,
             "stopped": outcome.stopped,
             "metrics": outcome.metrics.clone().map(|m| m.without_curves()),
-        }));
+        });
+        if let Some(kept) = &outcome.kept {
+            document["added_classes"] = json!(kept);
+        }
+        output::document(&document);
         return;
     }
     if let Some(m) = &outcome.metrics {
         let figures: Vec<String> =
             m.headline().iter().map(|(name, value)| format!("{name} {value:.3}")).collect();
         output::line(&figures.join("   "));
+    }
+    for sentence in outcome.kept.iter().flat_map(|kept| kept.sentences()) {
+        output::line(&sentence);
     }
     if !outcome.stopped {
         output::line(&format!("weights  {}", outcome.best.display()));

@@ -19,6 +19,7 @@ use onsa_tune::evaluate::plots::{metric_plots, write_plot};
 use onsa_tune::evaluate::validate::{ValidateOptions, truths, validate};
 use onsa_tune::evaluate::{DetectMetrics, Postprocess, detect_intervals};
 use onsa_tune::models::open::Opened;
+use onsa_tune::models::transfer::places;
 use onsa_tune::models::{Task, open};
 use onsa_tune::train::recipe::CLASSIFY_IMGSZ;
 use onsa_tune::train::recipe::run_dir;
@@ -141,13 +142,17 @@ fn run(invocation: &Invocation) -> Result<ExitCode, Failure> {
     for fault in loaded.faults.iter().filter(|f| f.is_error()) {
         output::warning(&format!("{fault} (not counted)"));
     }
-    let items = loaded.dataset.split(split).to_vec();
+    let mut items = loaded.dataset.split(split).to_vec();
     let classes = &loaded.dataset.classes;
-    // Labels name classes by number: the model must know them by the same numbers.
-    let same = |i: usize, name: &String| {
-        opened.names.get(i).is_some_and(|own| own.trim().eq_ignore_ascii_case(name.trim()))
-    };
-    if !o.single_cls && !classes.iter().enumerate().all(|(i, name)| same(i, name)) {
+    // Labels name classes by number, and the model may have others beside them.
+    let numbers: Vec<u32> = places(&opened.names, classes).into_iter().flatten().collect();
+    if !o.single_cls && numbers.len() == classes.len() {
+        for label in items.iter_mut().flat_map(|item| &mut item.labels) {
+            if let Some(&number) = numbers.get(label.class as usize) {
+                label.class = number;
+            }
+        }
+    } else if !o.single_cls {
         return Err(Failure::failed(format!(
             "the model's classes ({}) are not the data set's ({})",
             abridged(&opened.names),

@@ -1,6 +1,7 @@
 //! Training batches, made ahead of the training loop. A batch depends only on (seed, epoch, number in the epoch), so
 //! the number of threads does not matter and a run can be continued at any batch.
 
+use std::ops::Range;
 use std::sync::atomic::{AtomicBool, Ordering};
 use std::sync::{Arc, Mutex, PoisonError};
 use std::time::Duration;
@@ -55,6 +56,8 @@ pub struct LoaderConfig {
     pub multi_scale: f64,
     /// Batches that name their items and hold no images: for training on kept features.
     pub blank: bool,
+    /// The first item of a second group: mosaics and mixes stay within a group.
+    pub second_group: Option<usize>,
     /// Whether to give the images as floats too; bytes are always given.
     pub floats: bool,
     /// This process's number out of `world`, from 0.
@@ -80,6 +83,7 @@ impl Default for LoaderConfig {
             rect: false,
             multi_scale: 0.0,
             blank: false,
+            second_group: None,
             floats: true,
             rank: 0,
             world: 1,
@@ -127,6 +131,9 @@ impl LoaderConfig {
                 self.multi_scale
             ));
         }
+        if self.second_group.is_some_and(|from| from == 0 || from >= cache.items().len()) {
+            return refuse("a group of images is empty".into());
+        }
         if self.rank >= self.world {
             return refuse(format!("rank={}: must be below world, {}", self.rank, self.world));
         }
@@ -137,6 +144,15 @@ impl LoaderConfig {
             return refuse(format!("{} items: at most {} can be trained on", cache.items().len(), u32::MAX));
         }
         Ok(())
+    }
+
+    /// The items, out of `items`, that may come together with this one in a sample.
+    fn group_of(&self, item: usize, items: usize) -> Range<usize> {
+        match self.second_group {
+            Some(from) if item >= from => from..items,
+            Some(from) => 0..from,
+            None => 0..items,
+        }
     }
 
     /// The side that batch `batch` of `epoch` is made for: `imgsz`, or drawn within `multi_scale` of it.
@@ -385,7 +401,10 @@ pub(crate) fn draw(
             out.copy_from_slice(&sample.render(&image, plan.width).data);
             return Ok(cache.items()[item].labels.clone());
         }
-        let params = SampleParams::draw(&augment, config.seed, at.epoch, item, items, config.imgsz as usize);
+        let group = config.group_of(item, items);
+        let size = config.imgsz as usize;
+        let mut params = SampleParams::draw(&augment, config.seed, at.epoch, item, group.len(), size);
+        params.shift_partners(group.start);
         let mut labels = if (plan.width, plan.height) == native {
             params.render(cache, native, out)?.labels
         } else {
@@ -547,6 +566,28 @@ mod tests {
                 assert_eq!(items, (0..10).collect::<Vec<_>>());
             }
         }
+    }
+
+    #[test]
+    fn mosaics_and_mixes_stay_within_a_group() {
+        let mut items = drawn_items(10, &SIZES);
+        for (i, item) in items.iter_mut().enumerate() {
+            item.labels.iter_mut().for_each(|label| label.class = u32::from(i >= 6));
+        }
+        let cache = Arc::new(ImageCache::new(items, 64, CachePolicy::None, drawing_decoder()));
+        let config = LoaderConfig { second_group: Some(6), ..config() };
+        let mut seen = [0; 2];
+        for step in TrainLoader::new(Arc::clone(&cache), config.clone(), Position::default()).unwrap() {
+            let batch = step.unwrap().batch;
+            for target in &batch.targets {
+                let group = usize::from(batch.items[target.image as usize] >= 6);
+                assert_eq!(target.label.class as usize, group);
+                seen[group] += 1;
+            }
+        }
+        assert!(seen.iter().all(|&boxes| boxes > 10), "{seen:?}");
+        let empty = LoaderConfig { second_group: Some(10), ..config };
+        assert!(TrainLoader::new(cache, empty, Position::default()).is_err());
     }
 
     #[test]

@@ -4,6 +4,7 @@ mod features;
 mod inference;
 mod passes;
 mod place;
+mod teacher;
 mod training;
 
 use std::sync::Arc;
@@ -12,6 +13,7 @@ pub(crate) use features::cut;
 pub use features::{Features, FeaturesError, HeadNetwork};
 pub use inference::{Inference, Maps};
 pub use place::{Place, PlaceError, Wanted};
+pub use teacher::Teacher;
 pub use training::{StepError, TrainStep};
 
 /// The threads that compute. `None`: all that the machine has.

@@ -7,8 +7,10 @@ use onsa_compute::cpu::Memory;
 use onsa_compute::{Executor, Mode, Params, Plan, Trainable};
 
 use super::features::{Features, FeaturesError, cut};
+use super::teacher::Teacher;
 use crate::data::batch::{Batch, Target};
 use crate::models::{Model, ModelError, Task};
+use crate::train::loss::distill::Taught;
 use crate::train::loss::{CrossEntropy, DetectLoss, LossConfig, LossError, LossItems};
 
 /// Sizes of batch whose plans are kept: each has an arena of its own. A set has at most two (the last batch of an epoch may
@@ -23,6 +25,8 @@ pub struct TrainStep {
     loss: Loss,
     /// Where the frozen part has been run once for all items: then the trained part alone runs.
     features: Option<Features>,
+    /// The starting model, where what it says is learned too.
+    teacher: Option<Teacher>,
     /// Most recently used last: it has the arena, which all share.
     runs: Vec<SizedRun>,
 }
@@ -39,10 +43,11 @@ impl Loss {
         outputs: &[&[f32]],
         levels: &[(usize, usize)],
         (n, targets): (usize, &[Target]),
+        taught: Option<Taught<'_>>,
         gradients: &mut [&mut [f32]],
     ) -> Result<LossItems, LossError> {
         match self {
-            Loss::Detect(loss) => loss.compute(outputs, levels, n, targets, gradients),
+            Loss::Detect(loss) => loss.compute_taught(outputs, levels, (n, targets), taught, gradients),
             Loss::Classify(loss) => loss.compute(outputs[0], n, targets, Some(&mut *gradients[0])),
         }
     }
@@ -85,7 +90,25 @@ impl TrainStep {
             Task::Detect => Loss::Detect(DetectLoss::new(loss)),
             Task::Classify => Loss::Classify(CrossEntropy::new(loss.class_weights)),
         };
-        TrainStep { model: model.clone(), trainable, pool, loss, features: None, runs: Vec::new() }
+        TrainStep {
+            model: model.clone(),
+            trainable,
+            pool,
+            loss,
+            features: None,
+            teacher: None,
+            runs: Vec::new(),
+        }
+    }
+
+    /// Learns from this model too from now on (see [`crate::train::loss::distill`]); the loss is configured for it.
+    pub fn learn_from(&mut self, teacher: Option<Teacher>) {
+        self.teacher = teacher;
+    }
+
+    /// The model that is learned from, for a step that goes on in this one's place.
+    pub fn take_teacher(&mut self) -> Option<Teacher> {
+        self.teacher.take()
     }
 
     /// Trains on these features of the training items from now on: batches need name their items alone.
@@ -161,10 +184,19 @@ impl TrainStep {
         if !executor.forward_until(stop) {
             return Err(StepError::Stopped);
         }
+        let (sources, said) = match &mut self.teacher {
+            None => (Vec::new(), None),
+            Some(teacher) => {
+                let sources = teacher.sources(batch);
+                (sources, Some(teacher.run(batch, stop)?.ok_or(StepError::Stopped)?))
+            }
+        };
+        let taught = said.as_deref().map(|maps| Taught { maps, sources: &sources });
         let items = {
             let (outputs, mut gradients) = executor.outputs_and_grads();
             let loss = &mut self.loss;
-            self.pool.install(|| loss.compute(&outputs, levels, (batch.n, targets), &mut gradients))?
+            self.pool
+                .install(|| loss.compute(&outputs, levels, (batch.n, targets), taught, &mut gradients))?
         };
         if !executor.backward_until(grads, stop) {
             return Err(StepError::Stopped);
@@ -183,9 +215,10 @@ impl TrainStep {
         self.model.task()
     }
 
-    /// Bytes of the largest arena made so far.
+    /// Bytes of the largest arena made so far, the teacher's with it.
     pub fn arena_bytes(&self) -> usize {
-        self.runs.iter().map(|run| run.executor.plan().arena_bytes()).max().unwrap_or(0)
+        let own = self.runs.iter().map(|run| run.executor.plan().arena_bytes()).max().unwrap_or(0);
+        own + self.teacher.as_ref().map_or(0, Teacher::arena_bytes)
     }
 
     /// The executor of the largest batch, for its profile.

@@ -14,6 +14,7 @@ mod evaluator;
 mod fixture_tests;
 pub mod font;
 pub mod intervals;
+pub mod kept;
 pub mod matching;
 mod metrics;
 pub mod nms;

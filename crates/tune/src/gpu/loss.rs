@@ -105,7 +105,7 @@ impl ItemsRow {
             return Err(LossError::NonFinite { image: self.bad as usize - 1 });
         }
         let [box_, cls, dfl, total] = self.terms;
-        Ok(LossItems { box_, cls, dfl, total, foreground: self.foreground as usize })
+        Ok(LossItems { box_, cls, dfl, distill: None, total, foreground: self.foreground as usize })
     }
 }
 

@@ -176,6 +176,22 @@ impl Trainable {
     }
 }
 
+impl Trainable {
+    /// The same with every norm as it is: then the network does in training what it does afterwards, whatever the images.
+    pub fn with_norms_kept(mut self, model: &Model) -> Trainable {
+        let infos = model.graph.params();
+        self.frozen_norms = infos
+            .iter()
+            .filter(|info| info.role == Role::NormScale)
+            .filter_map(|info| info.name.strip_suffix(".weight").map(str::to_owned))
+            .collect();
+        for (info, trained) in infos.iter().zip(&mut self.params) {
+            *trained &= !matches!(info.role, Role::NormScale | Role::NormShift);
+        }
+        self
+    }
+}
+
 impl From<Trainable> for onsa_compute::Trainable {
     fn from(trainable: Trainable) -> onsa_compute::Trainable {
         onsa_compute::Trainable {

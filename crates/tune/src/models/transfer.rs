@@ -75,11 +75,18 @@ impl Architecture {
     }
 }
 
-fn normalised(name: &str) -> String {
+/// Each of `wanted`: its place among `names`, if it is there; disregarding case and surrounding space.
+pub fn places(names: &[String], wanted: &[String]) -> Vec<Option<u32>> {
+    let places: HashMap<String, u32> =
+        names.iter().enumerate().map(|(i, name)| (normalised(name), i as u32)).collect();
+    wanted.iter().map(|name| places.get(&normalised(name)).copied()).collect()
+}
+
+pub(crate) fn normalised(name: &str) -> String {
     name.trim().to_lowercase()
 }
 
-fn are_placeholders(names: &[String]) -> bool {
+pub(crate) fn are_placeholders(names: &[String]) -> bool {
     names.iter().enumerate().all(|(i, name)| *name == i.to_string())
 }
 
@@ -102,6 +109,12 @@ mod tests {
         assert_eq!(summary.fresh, ["tree"]);
         assert!(!map.is_identity());
         assert!(ClassMap::by_name(Some(&source), 3, &source).is_identity());
+    }
+
+    #[test]
+    fn places_are_found_by_name() {
+        let model = names(&["person", "Car", "tree"]);
+        assert_eq!(places(&model, &names(&["TREE", "house", " car"])), [Some(2), None, Some(1)]);
     }
 
     #[test]

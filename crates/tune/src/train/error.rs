@@ -4,6 +4,7 @@ use std::path::PathBuf;
 
 use onsa_compute::cuda::CudaError;
 
+use super::added::AddError;
 use super::optimiser;
 use super::recipe::{RecipeError, run_dir::RunDirError};
 use super::state::StateError;
@@ -52,6 +53,10 @@ pub enum TrainError {
     LoaderEnded,
     #[error(transparent)]
     Data(#[from] DataError),
+    #[error(transparent)]
+    Add(#[from] AddError),
+    #[error("{0}")]
+    OldImage(String),
     #[error(transparent)]
     Open(#[from] OpenError),
     #[error(transparent)]
@@ -134,6 +139,7 @@ impl TrainError {
             TrainError::InUse { .. } => {
                 "wait until it ends, or stop it; a run has one process at a time".into()
             }
+            TrainError::Add(error) => return error.hint(),
             TrainError::Open(error) => return error.hint(),
             TrainError::Write(error) => error.hint(),
             TrainError::State(StateError::Write(error)) => error.hint(),

@@ -25,13 +25,18 @@ pub fn results_csv(task: Task, rows: &[EpochRow]) -> String {
             2,
         ),
     };
-    let mut text = String::from(header);
+    // A run that a starting model teaches has one training loss more.
+    let taught = rows.iter().any(|row| row.train.len() > losses);
+    let mut text = match header.split_once(",metrics/") {
+        Some((before, after)) if taught => format!("{before},train/distill_loss,metrics/{after}"),
+        _ => String::from(header),
+    };
     for row in rows {
         let optional = |values: Option<&Vec<f64>>, n: usize| match values {
             Some(values) => values.iter().map(|x| format!("{x:.5}")).collect::<Vec<_>>().join(","),
             None => ",".repeat(n - 1),
         };
-        let train = optional(Some(&row.train), losses);
+        let train = optional(Some(&row.train), losses + usize::from(taught));
         let figures = optional(row.metrics.as_ref(), metrics);
         let val = optional(row.val.as_ref(), losses);
         let lr = row.lr.map(|x| format!("{x:.6e}")).join(",");

@@ -19,6 +19,7 @@ use crate::data::dataset::Item;
 use crate::data::deep::preview;
 use crate::durable;
 use crate::evaluate::draw::{Mark, Tile, detection_marks, encode_jpeg, sheet, truth_marks};
+use crate::evaluate::kept::Kept;
 use crate::evaluate::plots::{ResultsTable, labels_plot, metric_plots, results_plot, write_plot};
 use crate::evaluate::report::{self, Fact, Pictures, ReportInput, ReportPicture};
 use crate::evaluate::suspects::{Suspect, suspects};
@@ -127,6 +128,8 @@ pub struct FinishInput<'a> {
     pub validation: &'a Validated,
     /// The starting weights' figures.
     pub before: Option<&'a Metrics>,
+    /// What the old classes lost, where some were added.
+    pub kept: Option<&'a Kept>,
     /// The validation images.
     pub val_cache: &'a Arc<ImageCache>,
     /// The first training batches.
@@ -221,10 +224,12 @@ fn write_report(
     let dataset = &prepared.dataset;
     let boxes = |items: &[Item]| items.iter().map(|item| item.labels.len()).sum::<usize>();
     let recipe = input.recipe;
-    let facts = settings(
-        input,
-        &["epochs", "batch", "imgsz", "optimizer", "lr0", "freeze", "seed", "mosaic", "close_mosaic"],
-    );
+    let mut wanted =
+        vec!["epochs", "batch", "imgsz", "optimizer", "lr0", "freeze", "seed", "mosaic", "close_mosaic"];
+    if input.kept.is_some() {
+        wanted.extend(["add_classes", "distill", "replay", "replay_ratio", "old_data"]);
+    }
+    let facts = settings(input, &wanted);
     let licence = licence_sentence(prepared);
     let report = ReportInput {
         title: input.run_dir.file_name().unwrap_or_default().to_string_lossy().into_owned(),
@@ -232,6 +237,7 @@ fn write_report(
         classes: prepared.opened.names.clone(),
         before: before.cloned(),
         after: validation.metrics.clone(),
+        kept: input.kept.cloned(),
         results: Some(table),
         notes: prepared.notes.clone(),
         settings: facts,

@@ -1,5 +1,6 @@
 //! Training: recipe, loss, assignment, optimisers, schedule, the loop.
 
+pub mod added;
 pub mod assign;
 pub mod auto;
 pub mod clip;

@@ -18,7 +18,9 @@ use crate::data::groups::GroupBy;
 use crate::data::index::LoadOptions;
 
 use table::{ArgumentError, any};
-use values::{AutoAugment, Bits, Cache, Faulty, Freeze, Optimizer, Pretrained, SaveEvery, Strategy, Task};
+use values::{
+    AddClasses, AutoAugment, Bits, Cache, Faulty, Freeze, Optimizer, Pretrained, SaveEvery, Strategy, Task,
+};
 
 crate::arguments! {
     /// The arguments of `train` that a person gave, each `None` where it was not given.
@@ -71,7 +73,7 @@ crate::arguments! {
             batch: i32 = 16, batch_size;
             /// The square input's side in pixels, a multiple of 32.
             imgsz: u32 = 640, table::image_size;
-            /// Optimiser steps gather the gradients of about this many images.
+            /// Optimiser steps gather the gradients of about this many images; with add_classes=true those of a batch, unless given.
             nbs: u32 = 64, table::at_least_one;
             /// How to fine-tune: head trains the last layers alone on features that are computed once, freeze all but the
             /// backbone, full everything with a small learning rate, gradual the head first and then more from the top; auto
@@ -88,6 +90,20 @@ crate::arguments! {
             close_mosaic: u32 = 10, any;
             /// Range of random input sizes, as a fraction of imgsz.
             multi_scale: f64 = 0.0, table::below_one;
+        }
+        "New classes" {
+            /// Keep the model's own classes and add those of the data that it does not have, matched by name: the frozen
+            /// starting model teaches the old ones while the new ones are learned. plain adds them without that, to compare.
+            add_classes: AddClasses = AddClasses::Off, any;
+            /// add_classes: weight of what the starting model says beside the labels.
+            distill: f64 = DISTILL, table::not_negative;
+            /// add_classes: old data that is mixed in: a data set with labels, or a folder of images without.
+            replay: Option<PathBuf> = None, any;
+            /// add_classes: images of `replay` for each image of the data.
+            replay_ratio: f64 = REPLAY_RATIO, table::positive;
+            /// add_classes: a data set (its validation images) or a folder of images that tells what of the old classes was
+            /// kept; by default that of `replay`, else agreement with the starting model on the data's validation images.
+            old_data: Option<PathBuf> = None, any;
         }
         "Optimiser" {
             /// The optimiser; auto chooses it, its rate and its momentum.
@@ -185,6 +201,11 @@ crate::arguments! {
         }
     }
 }
+
+/// The default of `distill`.
+const DISTILL: f64 = 1.0;
+/// The default of `replay_ratio`.
+const REPLAY_RATIO: f64 = 0.5;
 
 /// The side of a classifier's input where none is given, in pixels.
 pub const CLASSIFY_IMGSZ: u32 = 224;
@@ -317,6 +338,10 @@ impl TrainArgs {
                 recipe.project = PathBuf::from("runs/classify");
             }
         }
+        if recipe.add_classes == AddClasses::Distil && !recipe.is_given("nbs") && recipe.batch > 0 {
+            // Many small steps, each held to the starting model, lead further than few large ones.
+            recipe.nbs = recipe.batch as u32;
+        }
         if recipe.model.is_empty() {
             return Err(ArgumentError::Missing { name: "model", example: "model=yolo11n.pt" });
         }
@@ -350,6 +375,7 @@ impl Recipe {
     fn refuse_what_has_no_effect(&self) -> Result<(), ArgumentError> {
         let detects = self.task == Task::Detect;
         let gradual = self.strategy == Strategy::Gradual;
+        self.refuse_what_adds_no_classes()?;
         let cases: [(&str, bool, String, &str); 14] = [
             (
                 "cache",
@@ -415,6 +441,49 @@ impl Recipe {
             if refused {
                 return Err(ArgumentError::NotHonoured { name: name.into(), value, why: why.into() });
             }
+        }
+        Ok(())
+    }
+
+    /// What does not go with adding classes, and what goes with nothing else.
+    fn refuse_what_adds_no_classes(&self) -> Result<(), ArgumentError> {
+        let refuse = |name: &str, value: String, why: &str| {
+            Err(ArgumentError::NotHonoured { name: name.into(), value, why: why.into() })
+        };
+        if self.add_classes == AddClasses::Off {
+            let given = [("replay", &self.replay), ("old_data", &self.old_data)];
+            if let Some((name, path)) = given.into_iter().find(|(_, path)| path.is_some()) {
+                return refuse(name, table::Field::emit(path), "it belongs to add_classes=true");
+            }
+            // Compared by value: a run's own file gives every argument.
+            for (name, value, default) in
+                [("distill", self.distill, DISTILL), ("replay_ratio", self.replay_ratio, REPLAY_RATIO)]
+            {
+                if value != default {
+                    return refuse(name, value.to_string(), "it belongs to add_classes=true");
+                }
+            }
+            return Ok(());
+        }
+        let value = table::Field::emit(&self.add_classes);
+        if self.task == Task::Classify {
+            return refuse("add_classes", value, "it adds classes to detectors only, so far");
+        }
+        if self.pretrained == Pretrained::No {
+            return Err(ArgumentError::Contradiction(
+                "add_classes keeps what a pretrained model knows, and pretrained=false starts from nothing"
+                    .into(),
+            ));
+        }
+        if matches!(self.strategy, Strategy::Head | Strategy::Auto) {
+            let strategy = self.strategy.name();
+            return refuse("strategy", strategy, "with add_classes the whole network sees every image");
+        }
+        if self.single_cls {
+            return refuse("single_cls", "true".into(), "with add_classes classes are told apart by name");
+        }
+        if self.replay.is_none() && self.replay_ratio != REPLAY_RATIO {
+            return refuse("replay_ratio", self.replay_ratio.to_string(), "it belongs to replay=");
         }
         Ok(())
     }

@@ -1,6 +1,7 @@
 //! The training loop, from a recipe to a run folder. It reads top to bottom: data, model, plans, epochs, finish.
 
 mod checkpoint;
+mod end;
 mod on_gpu;
 mod sweep;
 mod trial;
@@ -18,7 +19,7 @@ use super::ema::Ema;
 use super::error::TrainError;
 use super::extend::extend;
 use super::files;
-use super::finish::{self, FinishInput};
+use super::finish;
 use super::finite;
 use super::lock::RunLock;
 use super::loss::{DetectLoss, Gains, LossConfig, class_weights, term_names};
@@ -26,7 +27,7 @@ use super::observer::{EpochEnd, Observer, RunStart, Step};
 use super::optimiser::{CHUNK, Group, Optimiser};
 use super::pace::Pace;
 use super::recipe::Recipe;
-use super::recipe::values::{SaveEvery, Strategy};
+use super::recipe::values::{AddClasses, SaveEvery, Strategy};
 use super::schedule::Schedule;
 use super::slots::slots;
 use super::start::{self, Prepared};
@@ -39,6 +40,7 @@ use crate::data::val_loader::ValConfig;
 use crate::durable;
 use crate::engine::{self, Features, HeadNetwork, Inference, Place, StepError, TrainStep, Wanted};
 use crate::evaluate::classify::{validate_classifier, validate_logits};
+use crate::evaluate::kept::Kept;
 use crate::evaluate::validate::{ValidateOptions, validate};
 use crate::evaluate::{Metrics, Postprocess, Validated};
 use crate::models::Task;
@@ -54,6 +56,8 @@ const MAX_GRADIENT_NORM: f64 = 10.0;
 const MAX_BAD_BATCHES: u32 = 5;
 /// Times that sample pictures are drawn during a run, about.
 const SAMPLINGS: u32 = 20;
+/// What a run that adds classes tells of them, in its folder.
+const ADDED_CLASSES: &str = "added_classes.json";
 /// Batches of training images that are drawn.
 const DRAWN_BATCHES: usize = 3;
 
@@ -76,6 +80,8 @@ pub struct TrainOutcome {
     pub metrics: Option<Metrics>,
     /// Figures before training, where they were asked for.
     pub before: Option<Metrics>,
+    /// Where classes were added: what the old ones lost, and the new ones' figures.
+    pub kept: Option<Kept>,
     /// True where the run was interrupted; `onsa resume` continues it.
     pub stopped: bool,
     /// Bytes of the training plan's arena.
@@ -164,7 +170,9 @@ pub fn resume(
     }
     let since_best = done.epoch - done.best.map_or(done.epoch, |(_, epoch)| epoch);
     let enough = recipe.patience > 0 && since_best >= recipe.patience;
-    let complete = !recipe.plots || run_dir.join("report.html").is_file();
+    let written = |wanted: bool, file: &str| !wanted || run_dir.join(file).is_file();
+    let complete =
+        written(recipe.plots, "report.html") && written(recipe.add_classes != AddClasses::Off, ADDED_CLASSES);
     if longer.is_none() && (done.epoch >= recipe.epochs || enough) && complete {
         return Err(TrainError::Finished { run_dir: run_dir.to_owned(), epochs: done.epoch });
     }
@@ -210,14 +218,16 @@ pub fn resume(
 /// A device that cannot be used, or not for this recipe.
 pub fn place(recipe: &Recipe, pixels: Pixels) -> Result<Place, TrainError> {
     let mut wanted = Wanted::parse(recipe.device.as_deref())?;
-    if pixels.is_deep() {
-        // What the GPU's training does not have yet.
-        if let Wanted::Gpu(_) = wanted {
-            return Err(TrainError::NotOnGpu {
-                what: "training on images of 16 bits or of other channels than three",
-            });
-        }
-        wanted = Wanted::Cpu;
+    // What the GPU's training does not have yet.
+    let on_the_processor = match () {
+        () if recipe.add_classes != AddClasses::Off => Some("add_classes"),
+        () if pixels.is_deep() => Some("training on images of 16 bits or of other channels than three"),
+        () => None,
+    };
+    match (on_the_processor, wanted) {
+        (Some(what), Wanted::Gpu(_)) => return Err(TrainError::NotOnGpu { what }),
+        (Some(_), _) => wanted = Wanted::Cpu,
+        (None, _) => {}
     }
     Ok(Place::open(wanted, recipe.amp, engine::threads(recipe.threads)?)?)
 }
@@ -288,6 +298,7 @@ impl<'a> Run<'a> {
         observer.message(&choice.reason);
         let mut slots = slots(&model, &prepared.trainable.params, choice.kind);
         strategy::decay_layers(&model, &mut slots, recipe.layer_decay);
+        strategy::hasten_new_rows(recipe, &model, &mut slots, choice.kind);
         let optimiser = Optimiser::new(choice.kind, choice.momentum, params.values.len(), &slots)?;
         let schedule = start::schedule(recipe, &choice, images);
         let gains = Gains { box_: recipe.r#box as f32, cls: recipe.cls as f32, dfl: recipe.dfl as f32 };
@@ -298,9 +309,13 @@ impl<'a> Run<'a> {
             let listed: Vec<String> = weights.map(|(name, weight)| format!("{name} {weight:.3}")).collect();
             observer.message(&format!("class weights: {}", listed.join(", ")));
         }
-        let loss = LossConfig { gains, class_weights, ..LossConfig::new(classes) };
+        let mut loss = LossConfig { gains, class_weights, ..LossConfig::new(classes) };
+        if let Some(added) = &prepared.added {
+            loss = added.configure(loss, recipe.distill);
+        }
         let trainable = on_gpu::trainable(&prepared);
         let mut step = TrainStep::new(&model, trainable.clone(), loss.clone(), Arc::clone(&pool));
+        step.learn_from(prepared.added.as_ref().and_then(|added| added.teacher(&pool)));
         let network = Inference::new(&model, params.clone(), Arc::clone(&pool));
         let (train_cache, val_cache) = prepared.caches(recipe)?;
         if let Place::Gpu(..) = place {
@@ -380,7 +395,7 @@ impl<'a> Run<'a> {
             first_epoch: self.counters.epoch + 1,
             train_images: self.prepared.dataset.train.len(),
             val_images: self.prepared.dataset.val.len(),
-            losses: term_names(self.task()),
+            losses: self.term_names(),
         });
         let mut images_seen = 0usize;
         let mut busy = Duration::ZERO;
@@ -424,6 +439,7 @@ impl<'a> Run<'a> {
             data_wait_fraction,
             metrics: None,
             before,
+            kept: None,
             stopped,
             arena_bytes: self.gpu.as_ref().map_or_else(|| self.step.arena_bytes(), on_gpu::GpuSide::bytes),
         };
@@ -463,10 +479,13 @@ impl<'a> Run<'a> {
         ));
         let mut slots = slots(model, &trainable.params, self.optimiser.kind());
         strategy::decay_layers(model, &mut slots, self.recipe.layer_decay);
+        strategy::hasten_new_rows(self.recipe, model, &mut slots, self.optimiser.kind());
         self.optimiser = self.optimiser.anew(&slots)?;
         self.gathered.fill(0.0);
         self.grads.fill(0.0);
+        let teacher = self.step.take_teacher();
         self.step = TrainStep::new(model, trainable.clone().into(), self.loss.clone(), self.network.pool());
+        self.step.learn_from(teacher);
         if let Some(gpu) = &mut self.gpu {
             let network = (model, trainable.clone().into(), self.params.values.as_slice());
             gpu.retrain(network, self.loss.clone(), &self.optimiser)?;
@@ -490,6 +509,7 @@ impl<'a> Run<'a> {
             rect: r.rect,
             multi_scale: r.multi_scale,
             blank: r.strategy == Strategy::Head,
+            second_group: self.prepared.added.as_ref().and_then(|added| added.second_group()),
             ..LoaderConfig::default()
         }
     }
@@ -634,8 +654,12 @@ impl<'a> Run<'a> {
         self.step.task()
     }
 
+    fn term_names(&self) -> &'static [&'static str] {
+        term_names(self.task(), self.loss.distill.is_some())
+    }
+
     fn mean_losses(&self) -> Vec<f64> {
-        let mut means = vec![0.0; term_names(self.task()).len()];
+        let mut means = vec![0.0; self.term_names().len()];
         for (mean, sum) in means.iter_mut().zip(&self.counters.loss_sums) {
             *mean = sum / f64::from(self.counters.loss_count.max(1));
         }
@@ -731,6 +755,16 @@ impl<'a> Run<'a> {
         Params { infos: self.params.infos.clone(), values: self.ema.values().to_vec() }
     }
 
+    fn val_config(&self) -> ValConfig {
+        ValConfig {
+            imgsz: self.recipe.imgsz,
+            batch: 2 * self.recipe.batch as usize,
+            workers: start::workers(self.recipe),
+            single_cls: self.recipe.single_cls,
+            ..ValConfig::default()
+        }
+    }
+
     fn validation(
         &mut self,
         params: &Params,
@@ -738,14 +772,7 @@ impl<'a> Run<'a> {
         observer: &mut dyn Observer,
         stop: &AtomicBool,
     ) -> Result<Validated, TrainError> {
-        let recipe = self.recipe;
-        let loader = ValConfig {
-            imgsz: recipe.imgsz,
-            batch: 2 * recipe.batch as usize,
-            workers: start::workers(recipe),
-            single_cls: recipe.single_cls,
-            ..ValConfig::default()
-        };
+        let loader = self.val_config();
         let names = &self.prepared.opened.names;
         if let Some((features, head)) = &self.val_features {
             let logits = head.logits(params, features).map_err(StepError::Features)?;
@@ -755,7 +782,10 @@ impl<'a> Run<'a> {
             observer.validating(done, all);
             !stop.load(Ordering::Relaxed)
         };
-        let options = ValidateOptions { loader, postprocess: Postprocess::validation(), keep };
+        // Of classes that the labels do not cover, nothing can be right or wrong.
+        let classes = self.prepared.added.as_ref().map(|added| added.labelled_classes());
+        let postprocess = Postprocess { classes, ..Postprocess::validation() };
+        let options = ValidateOptions { loader, postprocess, keep };
         if let Some(gpu) = &mut self.gpu {
             return Ok(gpu.validate(&params.values, &self.val_cache, names, &options, progress)?);
         }
@@ -773,37 +803,6 @@ impl<'a> Run<'a> {
                 Validated::Classify(found)
             }
         })
-    }
-
-    /// The best weights' figures, plots and the report.
-    fn finish(
-        &mut self,
-        outcome: &mut TrainOutcome,
-        observer: &mut dyn Observer,
-        stop: &AtomicBool,
-    ) -> Result<(), TrainError> {
-        observer.message("validating the best weights");
-        let best = crate::models::open::find(&outcome.best.display().to_string(), &[], true)?;
-        let imgsz = self.recipe.imgsz as usize;
-        let best = crate::models::open::open(&best, None, [imgsz, imgsz], true, 0)?;
-        let validation = self.validation(&best.params, true, observer, stop)?;
-        if self.recipe.plots {
-            self.draw_again()?;
-            let input = FinishInput {
-                recipe: self.recipe,
-                run_dir: &self.run_dir,
-                prepared: &self.prepared,
-                rows: &self.counters.rows,
-                validation: &validation,
-                before: outcome.before.as_ref(),
-                val_cache: &self.val_cache,
-                drawn: &self.drawn,
-                images_per_second: outcome.images_per_second,
-            };
-            finish::write(&input)?;
-        }
-        outcome.metrics = Some(validation.metrics());
-        Ok(())
     }
 }
 

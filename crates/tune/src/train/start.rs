@@ -6,16 +6,17 @@ use std::time::Instant;
 
 use onsa_intake::picture::{self, Picture};
 
+use super::added::{self, AddError, Added};
 use super::auto;
 use super::error::TrainError;
 use super::observer::Observer;
 use super::optimiser::Kind;
 use super::optimiser::auto::{Choice, Wish, choose};
 use super::recipe::Recipe;
-use super::recipe::values::{self, Cache, Faulty, Pretrained, Strategy};
+use super::recipe::values::{self, AddClasses, Cache, Faulty, Pretrained, Strategy};
 use super::schedule::{Schedule, ScheduleConfig};
 use super::strategy;
-use crate::data::audit::without_faulty;
+use crate::data::audit::{Fault, without_faulty};
 use crate::data::augment::AugmentConfig;
 use crate::data::cache::{CachePolicy, Decoder, DeepDecoder, ImageCache, ImageError, Sizing};
 use crate::data::classify::{self, ClassifyAugment, IdxStore, decode_idx};
@@ -46,6 +47,8 @@ pub struct Prepared {
     pub strategy: Strategy,
     /// What of it is trained.
     pub trainable: Trainable,
+    /// What the run has beside, where it adds classes.
+    pub added: Option<Added>,
     /// Sentences about the start, for the report.
     pub notes: Vec<String>,
     /// Caches of the training and of the validation images that are there already.
@@ -200,11 +203,12 @@ pub fn source(recipe: &Recipe) -> Result<(Source, bool), TrainError> {
 /// See [`TrainError`].
 pub fn prepare_on(
     recipe: &Recipe,
-    dataset: Dataset,
+    mut dataset: Dataset,
     observer: &mut dyn Observer,
 ) -> Result<Prepared, TrainError> {
     let (source, weights) = source(recipe)?;
     let imgsz = recipe.imgsz as usize;
+    let (added, added_notes) = added::prepare(recipe, &source, &mut dataset, observer)?.unzip();
     let input = (Some(dataset.classes.as_slice()), Some(dataset.pixels.channels));
     let mut opened = open::open_for(&source, input, [imgsz, imgsz], weights, recipe.seed)?;
     let task = opened.model.task();
@@ -240,6 +244,7 @@ pub fn prepare_on(
             ));
             let kept: Vec<&str> = opened.transfer.kept.iter().map(|(name, ..)| name.as_str()).collect();
             note(match (kept.len(), opened.transfer.fresh.len()) {
+                _ if added.is_some() => format!("head: {classes} classes"),
                 (_, 0) => format!("head: all {classes} classes are kept"),
                 (0, _) => format!(
                     "head: {classes} new classes ({}); none is in the checkpoint",
@@ -256,6 +261,7 @@ pub fn prepare_on(
         }
         None => note(format!("{} from scratch, {classes} classes", opened.model.architecture.name())),
     }
+    added_notes.into_iter().flatten().for_each(&mut note);
     let strategy = match recipe.strategy {
         Strategy::Auto => {
             let facts = auto::look(recipe, &dataset, &opened, observer)?;
@@ -282,7 +288,7 @@ pub fn prepare_on(
             "the checkpoint's norms were folded into its convolutions: restored over {images} images"
         ));
     }
-    Ok(Prepared { dataset, opened, strategy, trainable, notes, images: None })
+    Ok(Prepared { dataset, opened, strategy, trainable, added, notes, images: None })
 }
 
 /// The same for a run that is continued: its own last weights give the architecture, its checkpoint will give the values.
@@ -299,16 +305,40 @@ pub fn prepare_resumed(
         // Stopped within the first epoch: the start is made again, with the same result.
         return prepare(recipe, observer);
     }
-    let dataset = load_data(recipe, observer)?;
+    let mut dataset = load_data(recipe, observer)?;
     let imgsz = recipe.imgsz as usize;
+    let begun_with = super::files::starting_weights(run_dir)?;
+    let added = match recipe.add_classes {
+        AddClasses::Off => None,
+        // The starting model is needed again: it teaches.
+        _ => {
+            let (start, _) = source(recipe)?;
+            let added = added::prepare(recipe, &start, &mut dataset, observer)?.map(|(added, _)| added);
+            let now = added.as_ref().and_then(|added| added.start.weights.as_ref());
+            if let (Some(now), Some(then)) = (now, &begun_with)
+                && now.sha256 != then.sha256
+            {
+                return Err(AddError::StartChanged { path: now.path.clone() }.into());
+            }
+            added
+        }
+    };
     let source = open::find(&last.display().to_string(), &[], true)?;
     let input = (Some(dataset.classes.as_slice()), Some(dataset.pixels.channels));
     let mut opened = open::open_for(&source, input, [imgsz, imgsz], true, recipe.seed)?;
     opened.folded = false;
     // What the run started from, not its own last weights.
-    opened.weights = super::files::starting_weights(run_dir)?;
+    opened.weights = begun_with;
     let trainable = strategy::trainable(&opened.model, recipe, strategy::stage_at(recipe, 0))?;
-    Ok(Prepared { dataset, opened, strategy: recipe.strategy, trainable, notes: Vec::new(), images: None })
+    Ok(Prepared {
+        dataset,
+        opened,
+        strategy: recipe.strategy,
+        trainable,
+        added,
+        notes: Vec::new(),
+        images: None,
+    })
 }
 
 /// Reads the data set as the recipe says: faults are refused, or left out and named.
@@ -326,26 +356,7 @@ pub fn load_data(recipe: &Recipe, observer: &mut dyn Observer) -> Result<Dataset
             (loaded.dataset, loaded.faults)
         }
     };
-    let errors: Vec<_> = faults.iter().filter(|f| f.is_error()).collect();
-    for fault in faults.iter().filter(|f| !f.is_error()).take(NAMED_FAULTS) {
-        observer.warning(&fault.to_string());
-    }
-    let dataset = if errors.is_empty() {
-        loaded
-    } else if recipe.faulty == Faulty::LeaveOut {
-        let (kept, left_out) = without_faulty(&loaded, &faults);
-        observer.warning(&format!("{} faulty files are left out:", left_out.files.len()));
-        for path in &left_out.files {
-            observer.warning(&format!("  {}", path.display()));
-        }
-        kept
-    } else {
-        return Err(TrainError::FaultyData {
-            data: recipe.data.clone(),
-            count: errors.len(),
-            first: errors.iter().take(NAMED_FAULTS).map(|f| f.to_string()).collect(),
-        });
-    };
+    let dataset = without_errors(&recipe.data, loaded, &faults, recipe.faulty, observer)?;
     for (split, items) in [("train", &dataset.train), ("val", &dataset.val)] {
         if items.is_empty() {
             return Err(TrainError::EmptySplit { data: recipe.data.clone(), split });
@@ -366,6 +377,36 @@ pub fn load_data(recipe: &Recipe, observer: &mut dyn Observer) -> Result<Dataset
         dataset.classes.len()
     ));
     Ok(dataset)
+}
+
+/// The data set at `path` as it may be trained on: what is faulty left out where that is wanted, else refused.
+pub(super) fn without_errors(
+    path: &Path,
+    loaded: Dataset,
+    faults: &[Fault],
+    faulty: Faulty,
+    observer: &mut dyn Observer,
+) -> Result<Dataset, TrainError> {
+    let errors: Vec<_> = faults.iter().filter(|f| f.is_error()).collect();
+    for fault in faults.iter().filter(|f| !f.is_error()).take(NAMED_FAULTS) {
+        observer.warning(&fault.to_string());
+    }
+    if errors.is_empty() {
+        return Ok(loaded);
+    }
+    if faulty == Faulty::Refuse {
+        return Err(TrainError::FaultyData {
+            data: path.to_owned(),
+            count: errors.len(),
+            first: errors.iter().take(NAMED_FAULTS).map(|f| f.to_string()).collect(),
+        });
+    }
+    let (kept, left_out) = without_faulty(&loaded, faults);
+    observer.warning(&format!("{} faulty files are left out:", left_out.files.len()));
+    for path in &left_out.files {
+        observer.warning(&format!("  {}", path.display()));
+    }
+    Ok(kept)
 }
 
 /// What the frozen part of the network makes of each of `cache`'s images, unvaried.

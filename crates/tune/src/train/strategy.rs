@@ -8,18 +8,24 @@
 //! | full | everything | a fifth of the recipe's, less for lower layers with `layer_decay` |
 //! | gradual | the head first, then a further third of the rest every `unfreeze` epochs, from the top | the recipe's |
 //!
-//! A learning rate that the person gives holds in every strategy.
+//! A learning rate that the person gives holds in every strategy. Where classes are added (`add_classes=true`) the norms stay
+//! as they are, and the layers of class logits learn faster than the rest.
 
-use super::optimiser::ParamSlot;
 use super::optimiser::auto::Choice;
+use super::optimiser::{Kind, ParamSlot};
 use super::recipe::Recipe;
-use super::recipe::values::Strategy;
+use super::recipe::values::{AddClasses, Strategy};
 use crate::models::{Freeze, Model, ModelError, Task, Trainable};
 
 /// Of the recipe's learning rate, what a run takes that changes every layer a little.
 const FULL_RATE: f64 = 0.2;
 /// Learning rate of a classifier's head on kept features.
 const HEAD_RATE: f64 = 0.002;
+/// AdamW's learning rate where a starting model teaches. At twice this rate YOLO12n forgets what the new images do not show,
+/// in spite of being taught (benches/RESULTS.md); at a third it learns the new class slowly.
+const TAUGHT_RATE: f64 = 0.0003;
+/// How much faster the layers of class logits learn then: as fast as in a run for one new class alone.
+const NEW_ROWS_RATE: f64 = 7.0;
 /// Stages of gradual unfreezing: the head, and thirds of the other modules.
 pub const STAGES: usize = 4;
 
@@ -41,6 +47,14 @@ pub fn unfreeze_every(recipe: &Recipe) -> u32 {
 /// # Errors
 /// A part to freeze that the model does not have; nothing left to train.
 pub fn trainable(model: &Model, recipe: &Recipe, stage: usize) -> Result<Trainable, ModelError> {
+    let trainable = by_strategy(model, recipe, stage)?;
+    Ok(match recipe.add_classes {
+        AddClasses::Distil => trainable.with_norms_kept(model),
+        AddClasses::Plain | AddClasses::Off => trainable,
+    })
+}
+
+fn by_strategy(model: &Model, recipe: &Recipe, stage: usize) -> Result<Trainable, ModelError> {
     match recipe.strategy {
         Strategy::Head => Trainable::new(model, &Freeze::AllButLogits),
         Strategy::Gradual => {
@@ -74,6 +88,11 @@ pub fn adjust_rate(recipe: &Recipe, task: Task, choice: Choice) -> Choice {
     let (lr0, why) = match (recipe.strategy, task) {
         (Strategy::Full, _) => (choice.lr0 * FULL_RATE, "a fifth, for every layer changes"),
         (Strategy::Head, Task::Classify) => (HEAD_RATE, "for the last layer alone"),
+        _ if recipe.add_classes == AddClasses::Distil && choice.kind == Kind::AdamW => {
+            let why = "that the old classes can follow, the class logits 7 times that";
+            let reason = format!("{}; add_classes: learning rate {TAUGHT_RATE:.1e}, {why}", choice.reason);
+            return Choice { lr0: TAUGHT_RATE, reason, ..choice };
+        }
         _ => return choice,
     };
     let reason =
@@ -97,6 +116,23 @@ pub fn decay_layers(model: &Model, slots: &mut [ParamSlot], decay: f64) {
     }
 }
 
+/// Where a starting model teaches, under AdamW: the layers of class logits, whose new rows start from nothing, learn faster
+/// than what has only to bear with them.
+pub fn hasten_new_rows(recipe: &Recipe, model: &Model, slots: &mut [ParamSlot], kind: Kind) {
+    if recipe.add_classes != AddClasses::Distil || kind != Kind::AdamW {
+        return;
+    }
+    let layers = model.architecture.class_layers();
+    for info in model.graph.params() {
+        let is_class_logits = layers
+            .iter()
+            .any(|layer| info.name.strip_prefix(layer.as_str()).is_some_and(|rest| rest.starts_with('.')));
+        if let Some(slot) = slots.iter_mut().find(|slot| is_class_logits && slot.offset == info.offset) {
+            slot.lr_scale *= NEW_ROWS_RATE;
+        }
+    }
+}
+
 /// One sentence about what learns, for the log and the report.
 pub fn describe(model: &Model, trainable: &Trainable) -> String {
     let count = |wanted: bool| -> usize {
@@ -114,7 +150,6 @@ pub fn describe(model: &Model, trainable: &Trainable) -> String {
 mod tests {
     use super::*;
     use crate::models::{Architecture, Family, Scale, registry};
-    use crate::train::optimiser::Kind;
     use crate::train::recipe::TrainArgs;
 
     fn recipe(pairs: &[(&str, &str)]) -> Recipe {
@@ -183,9 +218,19 @@ mod tests {
         assert_eq!(scale("model.22.cv1.conv.weight"), 0.5);
         assert_eq!(scale("model.0.conv.weight"), 0.5f64.powi(23));
 
+        let added = recipe(&[("add_classes", "true")]);
+        let mut slots = crate::train::slots::slots(&model, &all, Kind::AdamW);
+        hasten_new_rows(&added, &model, &mut slots, Kind::AdamW);
+        let hastened = slots.iter().filter(|slot| slot.lr_scale == NEW_ROWS_RATE).count();
+        assert_eq!(hastened, 6, "weight and bias on three levels");
+        assert!(slots.iter().all(|slot| slot.lr_scale == NEW_ROWS_RATE || slot.lr_scale == 1.0));
+
         let choice =
             |pairs: &[(&str, &str)]| crate::train::start::choose_optimiser(&recipe(pairs), 1, 100).lr0;
         assert!((choice(&[("strategy", "full")]) - 0.2 * choice(&[])).abs() < 1e-12);
         assert_eq!(choice(&[("strategy", "full"), ("lr0", "0.003")]), 0.003);
+        assert_eq!(choice(&[("add_classes", "true")]), TAUGHT_RATE);
+        assert_eq!(choice(&[("add_classes", "true"), ("lr0", "0.003")]), 0.003);
+        assert_eq!(choice(&[("add_classes", "plain")]), choice(&[]));
     }
 }

@@ -186,6 +186,22 @@ impl SampleParams {
         }
     }
 
+    /// Adds `by` to the number of every item that comes in beside the sample's own: numbers that were drawn out of a run of
+    /// items then name those of the run that begins at item `by`.
+    pub fn shift_partners(&mut self, by: usize) {
+        let mosaic = |view: &mut ViewParams| {
+            if let Some(layout) = &mut view.mosaic {
+                layout.partners.iter_mut().for_each(|partner| *partner += by);
+            }
+        };
+        mosaic(&mut self.view);
+        let mixup = self.mixup.iter_mut().map(|(view, _)| view);
+        for view in mixup.chain(self.cutmix.iter_mut().map(|(view, _)| view)) {
+            view.item += by;
+            mosaic(view);
+        }
+    }
+
     /// Draws the sample into `out` (RGB, `width * height * 3` bytes). The error names the file that could not be read.
     pub fn render(
         &self,

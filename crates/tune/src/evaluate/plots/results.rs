@@ -56,7 +56,7 @@ type Panel = (&'static str, &'static str, &'static str, &'static [(&'static str,
 /// The titles of the panels whose best epoch is marked.
 const MARKED: [&str; 2] = ["Average precision", "Accuracy"];
 
-const PANELS: [Panel; 8] = [
+const PANELS: [Panel; 9] = [
     (
         "Average precision",
         "The figure that training tries to raise, epoch by epoch",
@@ -98,6 +98,12 @@ const PANELS: [Panel; 8] = [
         "How sharply the edges are placed",
         "Loss",
         &[("train/dfl_loss", "training"), ("val/dfl_loss", "validation")],
+    ),
+    (
+        "Distillation loss",
+        "How far the model is from the starting model on the old classes",
+        "Loss",
+        &[("train/distill_loss", "training")],
     ),
     (
         "Learning rate",

@@ -2,6 +2,7 @@
 //! text, for class and file names come from strangers.
 
 mod classify;
+mod kept;
 pub(crate) mod page;
 pub(crate) mod sections;
 
@@ -12,6 +13,7 @@ use std::path::Path;
 use image::RgbImage;
 use serde::{Deserialize, Serialize};
 
+use super::kept::Kept;
 use super::plots::ResultsTable;
 use super::suspects::CONFIDENT;
 use super::{DetectMetrics, EvaluateError, ImageScore, Truth};
@@ -30,6 +32,9 @@ pub struct ReportInput {
     pub before: Option<DetectMetrics>,
     /// The trained model's figures.
     pub after: DetectMetrics,
+    /// Of a run that added classes: what the old ones lost.
+    #[serde(default)]
+    pub kept: Option<Kept>,
     /// results.csv of the run.
     pub results: Option<ResultsTable>,
     /// What deserves attention: left-out images, an early stop. A sentence each.
@@ -96,6 +101,7 @@ pub fn render(input: &ReportInput, pictures: &Pictures) -> Result<String, Evalua
     let Pictures { samples, worst, suspects, suspect_labels } = pictures;
     let mut page = page::Page::new(&input.title);
     sections::headline(&mut page, input, !samples.is_empty());
+    kept::kept(&mut page, input.kept.as_ref());
     sections::learning(&mut page, input.results.as_ref());
     sections::accuracy(&mut page, input);
     sections::classes(&mut page, input);

@@ -39,6 +39,7 @@ pub fn headline(page: &mut Page, input: &ReportInput, samples: bool) {
     page.paragraph("muted", &format!("Fine-tuned from {}.", input.model));
     page.raw(format_args!("<nav aria-label=\"Sections\">"));
     let links = [
+        ("kept", "Old and new classes", input.kept.is_some()),
         ("learning", "Training", input.results.as_ref().is_some_and(|r| !r.rows.is_empty())),
         ("accuracy", "Right and wrong", true),
         ("classes", "Classes", true),

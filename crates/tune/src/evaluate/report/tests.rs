@@ -26,6 +26,7 @@ fn input() -> ReportInput {
         before: Some(metrics(&classes, 0.05)),
         after: metrics(&classes, 0.9),
         classes,
+        kept: None,
         results: Some(
             ResultsTable::parse("epoch,metrics/mAP50(B),metrics/mAP50-95(B)\n1,0.2,0.1\n2,0.6,0.3\n")
                 .unwrap(),

@@ -11,6 +11,7 @@ pub(crate) mod ciou;
 mod class_weights;
 mod classes;
 mod cross_entropy;
+pub mod distill;
 pub(crate) mod math;
 
 use rayon::prelude::*;
@@ -22,6 +23,7 @@ use super::assign::{Assigner, Foreground, Grid, ImageMaps, TalConfig, Truth};
 pub use crate::data::batch::Target;
 pub use class_weights::class_weights;
 pub use cross_entropy::{CrossEntropy, log_softmax};
+use distill::{DistillConfig, DistillScales, ImageTaught, LevelPair, Taught};
 
 /// What each loss term is multiplied by.
 #[derive(Clone, Copy, Debug, PartialEq)]
@@ -51,10 +53,13 @@ pub struct LossConfig {
     pub strides: Vec<usize>,
     /// Weights of the terms.
     pub gains: Gains,
-    /// What each class's cross-entropy is multiplied by: `nc` numbers.
+    /// What each class's cross-entropy is multiplied by: `nc` numbers, 0 for what the labels do not cover.
     pub class_weights: Vec<f32>,
     /// Settings of the assignment.
     pub tal: TalConfig,
+    /// What is learned of a starting model; none but where classes are added. Its sources' class weights then count in the
+    /// place of `class_weights` wherever a starting model teaches.
+    pub distill: Option<DistillConfig>,
 }
 
 impl LossConfig {
@@ -67,6 +72,17 @@ impl LossConfig {
             gains: Gains::default(),
             class_weights: vec![1.0; nc],
             tal: TalConfig::default(),
+            distill: None,
+        }
+    }
+}
+
+impl LossConfig {
+    /// What each class's cross-entropy is multiplied by in an image of that source.
+    fn class_weights_of(&self, source: Option<usize>) -> &[f32] {
+        match (&self.distill, source) {
+            (Some(distill), Some(source)) => &distill.sources[source].class_weights,
+            _ => &self.class_weights,
         }
     }
 }
@@ -80,7 +96,9 @@ pub struct LossItems {
     pub cls: f64,
     /// Distribution focal loss term.
     pub dfl: f64,
-    /// (box + class + dfl) * number of images: what the gradient belongs to.
+    /// What differs from the starting model, where that teaches; else none.
+    pub distill: Option<f64>,
+    /// (box + class + dfl + distillation) * number of images: what the gradient belongs to.
     pub total: f64,
     /// Number of anchors with a positive class target.
     pub foreground: usize,
@@ -89,18 +107,22 @@ pub struct LossItems {
 impl LossItems {
     /// The terms that the task has, in the order of [`term_names`].
     pub fn terms(&self, task: Task) -> Vec<f64> {
-        match task {
+        let mut terms = match task {
             Task::Detect => vec![self.box_, self.cls, self.dfl],
             Task::Classify => vec![self.cls],
-        }
+        };
+        terms.extend(self.distill);
+        terms
     }
 }
 
-/// Names of a task's loss terms.
-pub fn term_names(task: Task) -> &'static [&'static str] {
-    match task {
-        Task::Detect => &["box", "cls", "dfl"],
-        Task::Classify => &["loss"],
+/// Names of a task's loss terms; the last belongs to a run that a starting model teaches.
+pub fn term_names(task: Task, taught: bool) -> &'static [&'static str] {
+    match (task, taught) {
+        (Task::Detect, false) => &["box", "cls", "dfl"],
+        (Task::Detect, true) => &["box", "cls", "dfl", "distill"],
+        (Task::Classify, false) => &["loss"],
+        (Task::Classify, true) => &["loss", "distill"],
     }
 }
 
@@ -179,6 +201,9 @@ struct ImageState {
     dfl: f64,
     finite_boxes: bool,
     class_sums: Vec<f32>,
+    /// What the image's labels cover: a source of [`DistillConfig`]; none without a starting model that teaches.
+    source: Option<usize>,
+    taught: ImageTaught,
 }
 
 /// The loss with its scratch memory, which is reused from batch to batch.
@@ -196,6 +221,7 @@ struct Scales {
     box_: f64,
     cls: f64,
     dfl: f64,
+    distill: DistillScales,
 }
 
 impl DetectLoss {
@@ -230,6 +256,29 @@ impl DetectLoss {
         M: AsRef<[f32]> + Sync,
         G: AsMut<[f32]>,
     {
+        self.compute_taught(maps, shapes, (n, targets), None, grads)
+    }
+
+    /// As [`DetectLoss::compute`]; with `taught` the loss also has what [`distill`] describes, and each image's labels
+    /// count for the classes of its source alone.
+    ///
+    /// # Errors
+    /// See [`LossError`]; `grads` is then undefined.
+    ///
+    /// # Panics
+    /// If there is a `taught` without [`LossConfig::distill`], or it names a source that this does not have.
+    pub fn compute_taught<M, G>(
+        &mut self,
+        maps: &[M],
+        shapes: &[(usize, usize)],
+        (n, targets): (usize, &[Target]),
+        taught: Option<Taught<'_>>,
+        grads: &mut [G],
+    ) -> Result<LossItems, LossError>
+    where
+        M: AsRef<[f32]> + Sync,
+        G: AsMut<[f32]>,
+    {
         if grads.len() != maps.len() {
             return Err(LossError::Levels { found: grads.len(), expected: maps.len() });
         }
@@ -240,18 +289,56 @@ impl DetectLoss {
             }
         }
         self.assign(maps, shapes, n, targets)?;
+        if let Some(taught) = &taught {
+            self.select(taught)?;
+        }
         let (scales, channels) = (self.scales(), self.channels());
         let Self { config, grid, images, .. } = self;
         for (level, (map, grad)) in maps.iter().zip(grads.iter_mut()).enumerate() {
             let run = grid.levels()[level].cells() * channels;
             let grads = grad.as_mut().par_chunks_exact_mut(run);
-            map.as_ref()
-                .par_chunks_exact(run)
-                .zip(grads)
-                .zip(images.par_iter_mut())
-                .for_each(|((map, grad), image)| image.level(config, grid, level, map, Some(grad), scales));
+            let images = map.as_ref().par_chunks_exact(run).zip(grads).zip(images.par_iter_mut());
+            images.enumerate().for_each(|(index, ((map, grad), image))| {
+                image.level(config, grid, level, map, Some(grad), scales);
+                if let (Some(taught), Some(distill)) = (&taught, &config.distill) {
+                    let maps = taught.maps[level];
+                    let run = maps.len() / n;
+                    let taught = &maps[index * run..(index + 1) * run];
+                    let box_channels = 4 * config.reg_max;
+                    let pair = LevelPair { maps: map, taught, grads: grad, box_channels, level };
+                    image.distil(pair, distill, grid, scales.distill);
+                }
+            });
         }
         self.items(scales)
+    }
+
+    /// Checks what the starting model says and finds where it is confident.
+    fn select(&mut self, taught: &Taught<'_>) -> Result<(), LossError> {
+        let Self { config, grid, images, .. } = self;
+        let distill = config.distill.as_ref().expect("the caller configured what is distilled");
+        let box_channels = 4 * config.reg_max;
+        if taught.maps.len() != grid.levels().len() {
+            return Err(LossError::Levels { found: taught.maps.len(), expected: grid.levels().len() });
+        }
+        for (level, (map, place)) in taught.maps.iter().zip(grid.levels()).enumerate() {
+            let (found, expected) = (map.len(), images.len() * place.cells() * (box_channels + distill.old));
+            if found != expected {
+                return Err(LossError::Shape { level, found, expected });
+            }
+        }
+        let n = images.len();
+        images.par_iter_mut().zip(taught.sources).enumerate().for_each(|(index, (image, &source))| {
+            image.source = Some(source);
+            let mut slices = [[].as_slice(); MAX_LEVELS];
+            for (slice, map) in slices.iter_mut().zip(taught.maps) {
+                let run = map.len() / n;
+                *slice = &map[index * run..(index + 1) * run];
+            }
+            let levels = &slices[..taught.maps.len()];
+            image.taught.select(levels, box_channels, &distill.sources[source].unlabelled);
+        });
+        Ok(())
     }
 
     /// The loss of a batch without its gradient; otherwise as [`DetectLoss::compute`].
@@ -334,6 +421,7 @@ impl DetectLoss {
             let maps = ImageMaps { levels: &slices[..levels], reg_max: config.reg_max, nc: config.nc };
             image.score_sum = image.assigner.assign(&config.tal, grid, maps);
             (image.box_, image.cls, image.dfl, image.finite_boxes) = (0.0, 0.0, 0.0, true);
+            image.source = None;
             image.bins.resize(4 * config.reg_max, 0.0);
         });
         Ok(())
@@ -359,14 +447,22 @@ impl DetectLoss {
         let sum: f64 = self.images.iter().map(|i| i.score_sum).sum();
         let batch = self.images.len() as f64 / sum.max(1.0);
         let Gains { box_, cls, dfl } = self.config.gains;
-        Scales { box_: f64::from(box_) * batch, cls: f64::from(cls) * batch, dfl: f64::from(dfl) * batch }
+        let (box_, cls, dfl) = (f64::from(box_), f64::from(cls), f64::from(dfl));
+        let distill = self.config.distill.as_ref().map_or(DistillScales::default(), |distill| {
+            let selected: f64 =
+                self.images.iter().filter(|i| i.source.is_some()).map(|i| i.taught.selected).sum();
+            let gain = f64::from(distill.gain) * self.images.len() as f64 / selected.max(1.0);
+            DistillScales { cls: gain * cls, dfl: gain * dfl }
+        });
+        Scales { box_: box_ * batch, cls: cls * batch, dfl: dfl * batch, distill }
     }
 
     fn items(&self, scales: Scales) -> Result<LossItems, LossError> {
         let mut items = LossItems::default();
         for (index, image) in self.images.iter().enumerate() {
             // Terms that overflow are caught here too.
-            let sum = image.box_ + image.cls + image.dfl;
+            let taught = if image.source.is_some() { image.taught.cls + image.taught.dfl } else { 0.0 };
+            let sum = image.box_ + image.cls + image.dfl + taught;
             if !sum.is_finite() || !image.finite_boxes {
                 return Err(LossError::NonFinite { image: index });
             }
@@ -374,12 +470,17 @@ impl DetectLoss {
             items.cls += image.cls;
             items.dfl += image.dfl;
             items.foreground += image.assigner.foreground.len();
+            if image.source.is_some() {
+                let DistillScales { cls, dfl } = scales.distill;
+                *items.distill.get_or_insert(0.0) += image.taught.cls * cls + image.taught.dfl * dfl;
+            }
         }
         let n = self.images.len().max(1) as f64;
         items.box_ *= scales.box_ / n;
         items.cls *= scales.cls / n;
         items.dfl *= scales.dfl / n;
-        items.total = (items.box_ + items.cls + items.dfl) * n;
+        items.distill = items.distill.map(|sum| sum / n);
+        items.total = (items.box_ + items.cls + items.dfl + items.distill.unwrap_or(0.0)) * n;
         Ok(items)
     }
 }
@@ -424,13 +525,14 @@ impl ImageState {
     ) {
         let box_channels = 4 * config.reg_max;
         let channels = box_channels + config.nc;
+        let class_weights = config.class_weights_of(self.source);
         let sums = classes::Pass {
             maps,
             grads: grads.as_deref_mut(),
             box_channels,
             channels,
             scale: scales.cls as f32,
-            weights: &config.class_weights,
+            weights: class_weights,
             sums: &mut self.class_sums,
         }
         .run();
@@ -450,7 +552,7 @@ impl ImageState {
             let score = f64::from(f.score);
 
             let at = box_channels + truth.class;
-            let weighted = score * f64::from(config.class_weights[truth.class]);
+            let weighted = score * f64::from(class_weights[truth.class]);
             self.cls -= weighted * f64::from(row[at]);
             if let Some(grad) = grad.as_deref_mut() {
                 grad[at] -= (weighted * scales.cls) as f32;
@@ -469,6 +571,13 @@ impl ImageState {
             self.box_ += score * terms.iou;
             self.dfl += score * terms.dfl;
         }
+    }
+
+    /// Adds what one level's maps differ from the starting model's.
+    fn distil(&mut self, pair: LevelPair<'_>, config: &DistillConfig, grid: &Grid, scales: DistillScales) {
+        let Some(source) = self.source else { return };
+        let unlabelled = &config.sources[source].unlabelled;
+        self.taught.level(pair, unlabelled, (grid, &self.assigner.foreground), scales);
     }
 }
 

@@ -75,6 +75,25 @@ fn a_recipe_survives_its_own_file() {
 }
 
 #[test]
+fn a_run_that_adds_classes_steps_at_every_batch_and_survives_its_own_file() {
+    let given = [
+        ("add_classes", "true"),
+        ("batch", "4"),
+        ("replay", "old/"),
+        ("replay_ratio", "0.25"),
+        ("old_data", "o.yaml"),
+    ];
+    let recipe = args(&given).resolve().unwrap();
+    assert_eq!(recipe.nbs, 4);
+    let folder = tempfile::tempdir().unwrap();
+    let path = folder.path().join("args.yaml");
+    std::fs::write(&path, recipe.to_yaml()).unwrap();
+    assert_eq!(Recipe::from_file(&path).unwrap(), recipe);
+    assert_eq!(args(&[("add_classes", "true"), ("nbs", "64")]).resolve().unwrap().nbs, 64);
+    assert_eq!(args(&[("add_classes", "plain"), ("batch", "4")]).resolve().unwrap().nbs, 64);
+}
+
+#[test]
 fn a_learning_rate_that_repeats_the_default_still_counts_as_given() {
     assert!(args(&[("lr0", "0.01")]).resolve().unwrap().is_given("lr0"));
 }

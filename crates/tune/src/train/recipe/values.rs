@@ -117,6 +117,18 @@ impl Strategy {
 }
 
 words! {
+    /// Whether the model's own classes stay beside the data's; see [`crate::train::added`].
+    AddClasses {
+        /// The head has the data's classes.
+        Off = "false" | "no" | "off" | "0",
+        /// The head has both; the starting model teaches the old ones.
+        Distil = "true" | "yes" | "on" | "1",
+        /// The head has both; nothing teaches the old ones.
+        Plain = "plain",
+    }
+}
+
+words! {
     /// Which colour and shape changes a classifier's training images go through.
     AutoAugment {
         /// Two random operations of fourteen.

@@ -1,5 +1,6 @@
 //! A small run on drawn pictures, for what the whole command cannot be made to do: bad numbers amid a run, failing disks.
 
+mod added;
 mod faults;
 mod non_finite;
 mod stopped;

@@ -11,7 +11,7 @@ use crate::train::observer::{Observer, RunStart};
 use crate::train::recipe::Recipe;
 use crate::train::recipe::values::SaveEvery;
 use crate::train::start::Prepared;
-use crate::train::{loss, strategy};
+use crate::train::strategy;
 
 /// What a trial gave.
 #[derive(Clone, Debug)]
@@ -50,7 +50,7 @@ pub fn trial(
         first_epoch: 1,
         train_images: run.prepared.dataset.train.len(),
         val_images: run.prepared.dataset.val.len(),
-        losses: loss::term_names(run.task()),
+        losses: run.term_names(),
     });
     let mut epoch = Duration::ZERO;
     let mut whole = true;

@@ -1,0 +1,198 @@
+//! Adding a class through the real binary, on drawn images: plain fine-tuning forgets the old class, `add_classes=true` keeps
+//! it; and what cannot be added is refused.
+
+#![allow(clippy::unwrap_used, reason = "a test may panic")]
+mod common;
+
+use std::path::Path;
+
+use common::{Ran, onsa};
+use image::{Rgb, RgbImage};
+use serde_json::Value;
+
+const SIDE: u32 = 64;
+/// Sides of a block: width and height.
+const BLOCK: (u32, u32) = (20, 16);
+const COLOURS: [(&str, [u8; 3]); 2] = [("gold", [250, 200, 40]), ("blue", [40, 90, 250])];
+
+/// A data set of blocks on grey noise. On each image stands one of each of `drawn`; only `labelled` is labelled.
+fn lay(folder: &Path, drawn: &[&str], labelled: &[&str]) {
+    for (split, images) in [("train", 0..24), ("val", 24..30)] {
+        let part = |kind: &str| folder.join(kind).join(split);
+        std::fs::create_dir_all(part("images")).unwrap();
+        std::fs::create_dir_all(part("labels")).unwrap();
+        for i in images {
+            let noise = |n: u32| (n.wrapping_mul(2_654_435_761) >> 16) ^ (n.wrapping_mul(40_503) >> 3);
+            let blocks: Vec<(usize, u32, u32)> = COLOURS
+                .iter()
+                .enumerate()
+                .filter(|(_, (name, _))| drawn.contains(name))
+                .map(|(c, _)| {
+                    // One in the upper half, one in the lower, by turns.
+                    let upper = (i as usize + c) % 2;
+                    let x = noise(4 * i + c as u32) % (SIDE - BLOCK.0);
+                    (c, x, 32 * upper as u32 + noise(7 * i + c as u32) % 16)
+                })
+                .collect();
+            let picture = RgbImage::from_fn(SIDE, SIDE, |px, py| {
+                let inside =
+                    |x: u32, y: u32| (x..x + BLOCK.0).contains(&px) && (y..y + BLOCK.1).contains(&py);
+                match blocks.iter().find(|(_, x, y)| inside(*x, *y)) {
+                    Some((c, ..)) => Rgb(COLOURS[*c].1),
+                    None => Rgb([(noise(px * 131 + py * 977 + i) % 64) as u8; 3]),
+                }
+            });
+            picture.save(part("images").join(format!("{i:02}.png"))).unwrap();
+            let lines = blocks.iter().filter_map(|(c, x, y)| {
+                let class = labelled.iter().position(|name| *name == COLOURS[*c].0)?;
+                let (w, h, side) = (BLOCK.0 as f32, BLOCK.1 as f32, SIDE as f32);
+                let (cx, cy) = ((*x as f32 + w / 2.0) / side, (*y as f32 + h / 2.0) / side);
+                Some(format!("{class} {cx} {cy} {} {}\n", w / side, h / side))
+            });
+            std::fs::write(part("labels").join(format!("{i:02}.txt")), lines.collect::<String>()).unwrap();
+        }
+    }
+    let yaml = format!("train: images/train\nval: images/val\nnames: [{}]\n", labelled.join(", "));
+    std::fs::write(folder.join("data.yaml"), yaml).unwrap();
+}
+
+fn train(folder: &Path, more: &[&str]) -> Ran {
+    let usual = [
+        "train",
+        "imgsz=64",
+        "batch=8",
+        "nbs=8",
+        "project=runs",
+        "mosaic=0",
+        "scale=0.1",
+        "optimizer=AdamW",
+        "--json",
+    ];
+    onsa(folder, &[&usual[..], more].concat())
+}
+
+fn document(ran: &Ran) -> Value {
+    assert_eq!(ran.code, 0, "{}", ran.stderr);
+    serde_json::from_str(&ran.stdout).expect("one JSON document and nothing else")
+}
+
+#[test]
+fn plain_fine_tuning_forgets_what_add_classes_keeps() {
+    let folder = tempfile::tempdir().unwrap();
+    let at = folder.path();
+    lay(&at.join("old"), &["gold"], &["gold"]);
+    // The new images show old objects too, and say nothing of them.
+    lay(&at.join("new"), &["gold", "blue"], &["blue"]);
+    lay(&at.join("both"), &["gold", "blue"], &["gold", "blue"]);
+    let fixture = Path::new(env!("CARGO_MANIFEST_DIR")).join("../../fixtures/pt/v8_4_190_mid.pt");
+    let fixture = format!("model={}", fixture.display());
+    let base = document(&train(
+        at,
+        &[&fixture, "data=old/data.yaml", "epochs=60", "lr0=0.01", "name=base", "plots=false"],
+    ));
+    let start = format!("model={}", base["best"].as_str().unwrap());
+    assert!(base["metrics"]["map50"].as_f64().unwrap() > 0.9, "the old class is known at first: {base}");
+
+    let add = |mode: &str, name: &str, plots: &str| {
+        let (mode, name, plots) =
+            (format!("add_classes={mode}"), format!("name={name}"), format!("plots={plots}"));
+        let line = [
+            &start,
+            "data=new/data.yaml",
+            "old_data=both/data.yaml",
+            "epochs=60",
+            "lr0=0.01",
+            &mode,
+            &name,
+            &plots,
+        ];
+        let ran = train(at, &line);
+        let figures = document(&ran)["added_classes"].clone();
+        assert_eq!((&figures["basis"], &figures["images"]), (&"labels".into(), &6.into()), "{figures}");
+        assert_eq!(
+            (&figures["old"][0]["name"], &figures["new"][0]["name"]),
+            (&"gold".into(), &"blue".into())
+        );
+        let of = |value: &Value| value.as_f64().unwrap();
+        let gold = &figures["old"][0];
+        (of(&gold["before"]), of(&gold["after"]), of(&figures["new"][0]["ap50"]), ran)
+    };
+    let (before, forgotten, blue, _) = add("plain", "plain", "false");
+    assert!(before > 0.8 && blue > 0.8, "plain: gold {before} before, blue {blue}");
+    assert!(forgotten < 0.3, "plain fine-tuning forgets: gold {forgotten}");
+    let (_, kept, blue, ran) = add("true", "kept", "true");
+    assert!(kept > 0.8 && blue > 0.8, "add_classes: gold {kept}, blue {blue}");
+    assert!(ran.stderr.contains("classes: the model's 1 are kept, 1 added: blue"), "{}", ran.stderr);
+    assert!(ran.stderr.contains("distill "), "the epochs' lines name the loss: {}", ran.stderr);
+
+    let run_dir = at.join("runs/kept");
+    let report = std::fs::read_to_string(run_dir.join("report.html")).unwrap();
+    assert!(report.contains("Old and new classes") && report.contains("Distillation loss"));
+    let json = std::fs::read_to_string(run_dir.join("added_classes.json")).unwrap();
+    assert_eq!(serde_json::from_str::<Value>(&json).unwrap(), document(&ran)["added_classes"]);
+    // The new data number the class from 0, the model from 1: they are matched by name.
+    let val = [
+        "val",
+        "model=runs/kept/weights/best.safetensors",
+        "data=new/data.yaml",
+        "imgsz=64",
+        "plots=false",
+        "--json",
+    ];
+    let val = document(&onsa(at, &val));
+    assert_eq!(val["per_class"][0]["name"], "blue", "{val}");
+    assert!(val["map50"].as_f64().unwrap() > 0.8, "{val}");
+    let names = document(&onsa(at, &["inspect", "runs/kept/weights/best.safetensors", "--json"]));
+    assert_eq!(names["classes"], serde_json::json!(["gold", "blue"]));
+}
+
+#[test]
+fn what_cannot_be_added_is_refused_with_a_hint_and_nothing_is_written() {
+    let folder = tempfile::tempdir().unwrap();
+    let at = folder.path();
+    lay(&at.join("old"), &["gold"], &["gold"]);
+    lay(&at.join("new"), &["blue"], &["blue"]);
+    std::fs::write(
+        at.join("leaves.yaml"),
+        "path: old\ntrain: images/train\nval: images/val\nnames: [LEAF]\n",
+    )
+    .unwrap();
+    std::fs::create_dir(at.join("empty")).unwrap();
+    let fixture = Path::new(env!("CARGO_MANIFEST_DIR")).join("../../fixtures/pt/v8_4_190_mid.pt");
+    std::fs::copy(fixture, at.join("model.pt")).unwrap();
+    let refused = |code: i32, line: &[&str], words: &[&str]| {
+        let key = |argument: &str| argument.split('=').next().map(str::to_owned);
+        let usual = ["model=model.pt", "data=new/data.yaml", "epochs=1", "device=cpu"];
+        let usual = usual.into_iter().filter(|u| !line.iter().any(|given| key(given) == key(u)));
+        let ran = train(at, &usual.chain(line.iter().copied()).collect::<Vec<_>>());
+        assert_eq!((ran.code, ran.stdout.as_str()), (code, ""), "{line:?}: {}", ran.stderr);
+        assert!(!ran.stderr.contains("panicked"), "{}", ran.stderr);
+        for word in words {
+            assert!(ran.stderr.contains(word), "{line:?}: {word:?} is not in: {}", ran.stderr);
+        }
+        assert!(!at.join("runs").exists(), "{line:?}: a refused run wrote something");
+    };
+    let add = "add_classes=true";
+    refused(
+        1,
+        &[add, "data=leaves.yaml"],
+        &["has every class of the data already (LEAF)", "leave add_classes out"],
+    );
+    refused(1, &[add, "replay=nowhere"], &["replay=nowhere", "nothing at this path", "hint"]);
+    refused(1, &[add, "replay=empty"], &["replay=empty", "neither a data set nor a folder with images"]);
+    refused(
+        1,
+        &[add, "old_data=old/data.yaml"],
+        &["old_data=old/data.yaml", "none of its classes", "onsa inspect"],
+    );
+    refused(1, &[add, "device=cuda"], &["add_classes trains on the processor only", "device=cpu"]);
+    refused(1, &[add, "model=yolo11n", "pretrained=true"], &["yolo11n"]);
+    refused(2, &[add, "pretrained=false"], &["pretrained=false starts from nothing"]);
+    refused(2, &[add, "strategy=head"], &["strategy=head"]);
+    refused(2, &[add, "single_cls=true"], &["single_cls=true"]);
+    refused(2, &[add, "task=classify"], &["detectors only"]);
+    refused(2, &[add, "replay_ratio=2"], &["it belongs to replay="]);
+    refused(2, &["replay=old"], &["it belongs to add_classes=true"]);
+    refused(2, &["distill=2"], &["it belongs to add_classes=true"]);
+    refused(2, &["add_classes=maybe"], &["false, true, plain"]);
+}

@@ -1,0 +1,84 @@
+//! How a run ends: the best weights' figures, what old classes lost where some were added, plots and the report.
+
+use std::sync::atomic::{AtomicBool, Ordering};
+
+use super::{ADDED_CLASSES, Run, TrainError, TrainOutcome, finish};
+use crate::durable;
+use crate::evaluate::kept::Kept;
+use crate::evaluate::{DetectMetrics, Validated};
+use crate::models::open::{self, Opened};
+use crate::train::added::{self, Added, Measured};
+use crate::train::finish::FinishInput;
+use crate::train::observer::Observer;
+
+impl Run<'_> {
+    /// The best weights' figures, plots and the report.
+    pub(super) fn finish(
+        &mut self,
+        outcome: &mut TrainOutcome,
+        observer: &mut dyn Observer,
+        stop: &AtomicBool,
+    ) -> Result<(), TrainError> {
+        observer.message("validating the best weights");
+        let best = open::find(&outcome.best.display().to_string(), &[], true)?;
+        let imgsz = self.recipe.imgsz as usize;
+        let best = open::open(&best, None, [imgsz, imgsz], true, 0)?;
+        let validation = self.validation(&best.params, true, observer, stop)?;
+        if let (Some(added), Validated::Detect(found)) = (&self.prepared.added, &validation) {
+            let Some(kept) = self.measure_kept(added, &best, &found.metrics, observer, stop)? else {
+                outcome.stopped = true;
+                observer.message(&format!("stopped; `onsa resume {}` continues", self.run_dir.display()));
+                return Ok(());
+            };
+            outcome.kept = Some(kept);
+        }
+        if self.recipe.plots {
+            self.draw_again()?;
+            let input = FinishInput {
+                recipe: self.recipe,
+                run_dir: &self.run_dir,
+                prepared: &self.prepared,
+                rows: &self.counters.rows,
+                validation: &validation,
+                before: outcome.before.as_ref(),
+                kept: outcome.kept.as_ref(),
+                val_cache: &self.val_cache,
+                drawn: &self.drawn,
+                images_per_second: outcome.images_per_second,
+            };
+            finish::write(&input)?;
+        }
+        outcome.metrics = Some(validation.metrics());
+        Ok(())
+    }
+
+    /// What the old classes lost, written into the run's folder; none where it was stopped.
+    fn measure_kept(
+        &self,
+        added: &Added,
+        best: &Opened,
+        metrics: &DetectMetrics,
+        observer: &mut dyn Observer,
+        stop: &AtomicBool,
+    ) -> Result<Option<Kept>, TrainError> {
+        observer.message("measuring what the old classes lost");
+        let measured = Measured {
+            model: &best.model,
+            params: &best.params,
+            names: &best.names,
+            val: self.val_cache.items(),
+            metrics,
+            loader: self.val_config(),
+            pool: self.network.pool(),
+        };
+        let kept = added::measure(added, &measured, |done, all| {
+            observer.validating(done, all);
+            !stop.load(Ordering::Relaxed)
+        })?;
+        if let Some(kept) = &kept {
+            let text = serde_json::to_string_pretty(kept).expect("plain values are JSON");
+            durable::write(&self.run_dir.join(ADDED_CLASSES), text.as_bytes())?;
+        }
+        Ok(kept)
+    }
+}
