@@ -3,7 +3,7 @@
 
     cargo build --release && target/release/onsa demo --fetch-only
     python3 benches/tune.py [--minutes 10] [--model FILE] [--data DATA] [--task detect] [--imgsz 416] [--batch 8]
-        [--device auto] [--seeds 0 1 2] [--folds 5] [--extra key=value ...] [--keep FOLDER]
+        [--device auto] [--seeds 0 1 2] [--folds 5] [--extra key=value ...] [--search key=value ...] [--keep FOLDER]
 
 `onsa tune` measures on folds of the training images, so the validation images stay unseen. Then its command and the default
 recipe with as many epochs are trained on all training images, several seeds each, and measured on the validation images:
@@ -36,7 +36,8 @@ def main():
     parser.add_argument("--device", default="auto")
     parser.add_argument("--seeds", type=int, nargs="+", default=[0, 1, 2])
     parser.add_argument("--folds", type=int, default=5)
-    parser.add_argument("--extra", nargs="*", default=[], help="further arguments of both, key=value")
+    parser.add_argument("--extra", nargs="*", default=[], help="further train arguments, key=value")
+    parser.add_argument("--search", nargs="*", default=[], help="further arguments of the search alone, key=value")
     parser.add_argument("--keep", type=Path, help="where the folders stay; by default they are removed")
     args = parser.parse_args()
     common = [
@@ -45,7 +46,7 @@ def main():
     ]  # fmt: skip
     with tempfile.TemporaryDirectory() as scratch:
         project = args.keep or Path(scratch)
-        search = [str(args.onsa), "tune", *common, f"minutes={args.minutes}", f"folds={args.folds}", f"project={project}"]
+        search = [str(args.onsa), "tune", *common, *args.search, f"minutes={args.minutes}", f"folds={args.folds}", f"project={project}"]
         begun = time.time()
         found = json.loads(subprocess.run([*search, "name=tune", "--json"], stdout=subprocess.PIPE, check=True).stdout)
         print(f"searched for {(time.time() - begun) / 60:.2f} of {args.minutes} minutes: {found['best']} ({found['verdict']})")
@@ -57,7 +58,7 @@ def main():
         epochs = next(word for word in tuned if word.startswith("epochs="))
         figures = {"default": [], "tuned": []}
         for seed in args.seeds:
-            for name, words in (("default", [*common, epochs]), ("tuned", tuned)):
+            for name, words in (("default", [*(w for w in common if not w.startswith("epochs=")), epochs]), ("tuned", tuned)):
                 own = [word for word in words if not word.startswith("seed=")]
                 figures[name].append(run(args, project, own, name, seed))
         print(f"on the validation images, {epochs}, seeds {args.seeds}, {FIGURE[args.task]} of the last epoch:")
