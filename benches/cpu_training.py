@@ -9,20 +9,17 @@ loader processes are not counted). The first step's time counts from the start o
 program (a wrapper that keeps the machine quiet, say).
 """
 import argparse
-import fcntl
 import json
 import os
-import pty
 import re
-import select
 import shlex
 import statistics
-import struct
 import subprocess
 import sys
 import tempfile
-import termios
 import time
+
+from terminal import FIRST_STEP, watched
 
 HERE = os.path.dirname(os.path.abspath(__file__))
 
@@ -87,32 +84,12 @@ def onsa(model, threads):
         [args.onsa, "train", f"model={model}", f"data={args.data}", f"epochs={args.epochs}", f"imgsz={args.imgsz}",
          f"batch={args.batch}", f"threads={threads}", "pretrained=False", "val=False", "plots=False", f"project={runs}", f"name={name}"]
     )
-    ours, theirs = pty.openpty()
-    fcntl.ioctl(theirs, termios.TIOCSWINSZ, struct.pack("HHHH", 50, 200, 0, 0))
-    child = subprocess.Popen(command, env=env, stdout=subprocess.DEVNULL, stderr=theirs)
-    os.close(theirs)
-    text, first = "", None
-    while True:
-        ready, _, _ = select.select([ours], [], [], 0.5)
-        if ready:
-            try:
-                got = os.read(ours, 65536)
-            except OSError:
-                break
-            if not got:
-                break
-            text += got.decode(errors="replace")
-            if first is None and re.search(r"epoch 1/\d+ .{24} [1-9]\d*/\d+", text):
-                first = time.time()
-        elif child.poll() is not None:
-            break
-    if child.wait():
-        raise SystemExit(text[-2000:])
+    _, seen, text = watched(command, {"first": FIRST_STEP}, env)
     start, peak = finish(path)
     rates = {int(e): float(r) for e, r in re.findall(r"epoch (\d+)/\d+  box[^\n\r]*?([\d.]+) img/s  data wait", text) if "plan" not in e}
     final = {int(e): float(r) for e, r in re.findall(r"epoch (\d+)/\d+  box[^\n\r]*?([\d.]+) img/s  data wait \d+ %(?!  left)", text)}
     rates = [final.get(e, rates.get(e)) for e in sorted(rates)]
-    return {"first_step": first - start, "rates": rates[1:], "peak": peak}
+    return {"first_step": seen["first"] - start, "rates": rates[1:], "peak": peak}
 
 
 def gemm_rate(threads):

@@ -13,9 +13,9 @@ import os
 import statistics
 import tempfile
 
-from terminal import watched
+from terminal import FIRST_STEP, watched
 
-SHOWN = {"begun": r"epoch 1/\d+ .{24} 0/\d+", "finished": r"epoch 1/\d+ .{24} [1-9]\d*/\d+"}
+SHOWN = {"begun": r"epoch 1/\d+ .{24} 0/\d+", "finished": FIRST_STEP}
 
 
 def main():
@@ -35,7 +35,8 @@ def main():
             cache = f"{work}/cache-{i if args.cold else 0}"
             command = [args.onsa, "train", f"model={args.model}", f"data={args.data}", "epochs=2", f"imgsz={args.imgsz}",
                        f"batch={args.batch}", f"device={args.device}", "plots=False", f"project={work}/runs", f"name={i}"]
-            seen, _ = watched(command, SHOWN, {**os.environ, "ONSA_CACHE": cache}, stop="finished")
+            start, seen, _ = watched(command, SHOWN, {**os.environ, "ONSA_CACHE": cache}, stop="finished")
+            seen = {name: at - start for name, at in seen.items()}
             found.append(seen)
             print(f"round {i + 1}: first step begun after {seen['begun']:.2f} s, finished after {seen['finished']:.2f} s", flush=True)
     rest = found if args.cold or len(found) == 1 else found[1:]

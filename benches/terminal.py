@@ -10,15 +10,18 @@ import subprocess
 import termios
 import time
 
+# onsa's progress bar once the first step of training has ended.
+FIRST_STEP = r"epoch 1/\d+ .{24} [1-9]\d*/\d+"
+
 
 def watched(command, patterns, env=None, stop=None):
-    """The seconds from the start to the first sight of each pattern (None: never seen), and all that was drawn.
+    """When the process began, when each pattern was first seen (seconds of `time.time()`; None: never), and all that was drawn.
 
     With `stop`, the process is ended once that pattern was seen. A process that fails ends the program with its output.
     """
     ours, theirs = pty.openpty()
     fcntl.ioctl(theirs, termios.TIOCSWINSZ, struct.pack("HHHH", 50, 200, 0, 0))
-    begun = time.perf_counter()
+    begun = time.time()
     child = subprocess.Popen(command, env=env, stdout=subprocess.DEVNULL, stderr=theirs)
     os.close(theirs)
     seen, text, ended = dict.fromkeys(patterns), "", False
@@ -34,7 +37,7 @@ def watched(command, patterns, env=None, stop=None):
             text += got.decode(errors="replace")
             for name, pattern in patterns.items():
                 if seen[name] is None and re.search(pattern, text):
-                    seen[name] = time.perf_counter() - begun
+                    seen[name] = time.time()
             if stop and seen[stop] is not None and not ended:
                 ended = True
                 child.kill()
@@ -43,4 +46,4 @@ def watched(command, patterns, env=None, stop=None):
     os.close(ours)
     if child.wait() and not ended:
         raise SystemExit(text[-2000:])
-    return seen, text
+    return begun, seen, text
