@@ -255,11 +255,46 @@ fn a_remedy_uses_the_sound_boxes_and_says_so() {
     assert_eq!(audit["mended"], json!([]));
     assert_eq!(studio.ask("POST", &at, r#"{"kind":"corrupt_image"}"#).status, 404, "no image has it");
     let mended = studio.json("POST", &at, r#"{"kind":"class_out_of_range"}"#);
-    assert_eq!(mended, json!({"images": 1, "left": 0}));
-    let version = studio.json("POST", &format!("/api/datasets/{id}/versions"), r#"{"note":"mended"}"#);
+    assert_eq!(mended, json!({"images": 1, "left": 0, "version": 2}));
+    let versions = studio.json("GET", &format!("/api/datasets/{id}/versions"), "");
+    let version = &versions["versions"][0];
+    assert_eq!((&version["number"], &version["note"]), (&json!(2), &json!("faults mended")));
     assert_eq!((&version["images"], &version["boxes"]), (&json!(6), &json!(6)));
     let audit = studio.json("GET", &format!("/api/datasets/{id}/audit"), "");
     assert_eq!(audit["mended"], json!(["class_out_of_range"]));
+}
+
+#[test]
+fn pictures_without_labels_wait_for_a_person_and_their_folder_stays_as_it_is() {
+    let studio = Running::start(|_, root| {
+        for i in 0..6_u8 {
+            picture(&root.join(format!("photos/{i}.png")), i * 30);
+        }
+        std::fs::write(root.join("photos/notes.txt"), "no picture").unwrap();
+        std::os::unix::fs::symlink("/etc/hostname", root.join("photos/way-out.png")).unwrap();
+    });
+    let top = studio.json("GET", "/api/folders", "")["folders"][0]["id"].as_i64().unwrap();
+    let folder = studio.json("GET", &format!("/api/folders/{top}"), "")["folders"][0]["id"].as_i64().unwrap();
+    let new = json!({"name": "Photos", "from": {"folder": folder}}).to_string();
+    let id = studio.json("POST", "/api/datasets", &new)["id"].as_i64().unwrap();
+    until(|| studio.json("GET", &format!("/api/datasets/{id}"), "")["checked"] == json!(true));
+    let set = studio.json("GET", &format!("/api/datasets/{id}"), "");
+    assert_eq!((&set["task"], &set["classes"]), (&json!("detect"), &json!([])));
+    let audit = studio.json("GET", &format!("/api/datasets/{id}/audit"), "");
+    assert_eq!((&audit["fault_count"], &audit["images"]), (&json!(0), &json!(6)), "{audit}");
+    let refused = studio.ask("POST", &format!("/api/datasets/{id}/versions"), r#"{"note":""}"#);
+    assert_eq!(refused.status, 400);
+    assert!(refused.text().contains("add a class"), "{}", refused.text());
+    studio.json("POST", &format!("/api/datasets/{id}/classes"), r#"{"name":"bird"}"#);
+    // Two are looked at; of the rest nobody knows whether they show a bird.
+    for image in &images(&studio, id, "split=train")[..2] {
+        let boxes = json!({"revision": 0, "boxes": [[0, 0.5, 0.5, 0.25, 0.25]]}).to_string();
+        studio.json("PUT", &format!("/api/images/{}/boxes", image["id"]), &boxes);
+    }
+    let version = studio.json("POST", &format!("/api/datasets/{id}/versions"), r#"{"note":"first"}"#);
+    assert_eq!((&version["images"], &version["boxes"]), (&json!(2), &json!(2)));
+    let left = std::fs::read_dir(studio.root.path().join("photos")).unwrap().count();
+    assert_eq!(left, 8, "nothing was written there");
 }
 
 #[test]

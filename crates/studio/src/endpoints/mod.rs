@@ -102,14 +102,12 @@ fn tell(app: &App, model: i64) {
 /// Starts a model's endpoint; one that runs already is given as it is.
 ///
 /// # Errors
-/// There is no such model, or it is none that finds objects.
+/// There is no such model, or it is of no kind that onsa knows.
 pub async fn start(app: &App, id: i64) -> Result<Endpoint, Problem> {
     let model = app.store.read(move |c| models::get(c, id)).await?;
-    if model.about.family.is_none() || model.about.task.as_deref() == Some("classify") {
-        return Err(Problem::invalid(
-            "only a model that finds objects, of a kind that onsa knows, can answer requests",
-        )
-        .hint("try this model on its page, or take its file along"));
+    if model.about.family.is_none() {
+        return Err(Problem::invalid("only a model of a kind that onsa knows can answer requests")
+            .hint("take its file along and run it in a program that knows it"));
     }
     let stop = Arc::new(Notify::new());
     let endpoint = Endpoint {

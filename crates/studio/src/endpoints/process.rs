@@ -71,7 +71,6 @@ fn spawn(app: &App, wish: &Wish<'_>) -> Result<Child, Problem> {
     let (Some(folder), Some(name)) = (path.parent(), path.file_name()) else {
         return Err(Problem::invalid("the model has no file"));
     };
-    let side = wish.model.about.imgsz.map_or(640, |[h, w]| h.max(w));
     let mut command = Command::new(&app.config.program);
     command
         .arg("serve")
@@ -79,7 +78,8 @@ fn spawn(app: &App, wish: &Wish<'_>) -> Result<Child, Problem> {
         .arg(format!("model=model:{}", name.to_string_lossy()))
         .current_dir(folder)
         .arg(format!("port={}", wish.port))
-        .arg(format!("imgsz={side}"))
+        // Where the file does not say, `onsa serve` knows what its kind is made for.
+        .args(wish.model.about.imgsz.map(|[h, w]| format!("imgsz={}", h.max(w))))
         .args(["host=127.0.0.1", "until_eof=true", "--json"])
         .env("ONSA_API_KEY", wish.key)
         .stdin(Stdio::piped())

@@ -87,8 +87,14 @@ pub(super) async fn mend(
     Path(id): Path<i64>,
     Json(fault): Json<OfKind>,
 ) -> Answer<Mended> {
-    let mended = app.store.write(move |t| remedies::apply(t, id, &fault.kind)).await?;
+    let mut mended = app.store.write(move |t| remedies::apply(t, id, &fault.kind)).await?;
     changed(&app, id);
+    if mended.images > 0 {
+        let again = app.clone();
+        let version = blocking(move || versions::snapshot(&again, id, remedies::NOTE)).await?;
+        mended.version = Some(version.number);
+        changed(&app, id);
+    }
     Ok(Json(mended))
 }
 

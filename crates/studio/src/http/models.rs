@@ -77,8 +77,11 @@ pub(super) async fn file(State(app): State<App>, Path(id): Path<i64>) -> Result<
 /// The format of an export.
 #[derive(Deserialize, JsonSchema)]
 pub(super) struct AsFormat {
-    /// `onnx`, `onnx-whole`, `torch`, `safetensors` or `tflite`.
+    /// `onnx`, `onnx-whole`, `torch`, `safetensors`, `tflite` or `tflite-int8`.
     format: String,
+    /// The data set whose newest version's pictures the export is proved on, and which give the ranges of 8-bit numbers; by
+    /// default those that the model was trained on, where a run of the studio trained it.
+    dataset: Option<i64>,
 }
 
 /// Exports of a model.
@@ -96,7 +99,7 @@ pub(super) async fn export(
     Path(id): Path<i64>,
     Json(wish): Json<AsFormat>,
 ) -> Answer<Exported> {
-    Ok(Json(exports::export(&app, id, &wish.format).await?))
+    Ok(Json(exports::export(&app, id, &wish.format, wish.dataset).await?))
 }
 
 /// An export that was made.

@@ -145,13 +145,17 @@ pub(super) async fn curves(State(app): State<App>, Path(id): Path<i64>) -> Answe
 pub(super) struct Comparing {
     /// Ids, separated by commas; at most 50.
     runs: String,
-    /// The figure, such as `metric/mAP50-95`.
-    figure: String,
+    /// The figure, such as `metric/mAP50-95`; by default the one that models of the runs' kind are judged by.
+    figure: Option<String>,
 }
 
 /// One figure of several runs.
 #[derive(Serialize, JsonSchema)]
 pub(super) struct Comparison {
+    /// The figure.
+    figure: String,
+    /// Every figure that one of the runs has.
+    figures: Vec<String>,
     runs: Vec<Compared>,
 }
 
@@ -168,12 +172,16 @@ pub(super) async fn compare(State(app): State<App>, Query(asked): Query<Comparin
     if ids.len() > COMPARED {
         return Err(Problem::invalid(format!("at most {COMPARED} runs can be compared")));
     }
-    let runs = app.store.read(move |c| {
-        let compared =
-            |id| Ok(Compared { job: record::get(c, id)?, curve: record::curve(c, id, &asked.figure)? });
-        ids.into_iter().map(compared).collect::<Result<Vec<_>, Problem>>()
+    let comparison = app.store.read(move |c| {
+        let figures = record::figures(c, &ids)?;
+        let judged = ["metric/mAP50-95", "metric/top1"];
+        let usual = judged.into_iter().find(|name| figures.iter().any(|figure| figure == name));
+        let figure = asked.figure.unwrap_or_else(|| usual.unwrap_or(judged[0]).to_owned());
+        let compared = |id| Ok(Compared { job: record::get(c, id)?, curve: record::curve(c, id, &figure)? });
+        let runs = ids.into_iter().map(compared).collect::<Result<Vec<_>, Problem>>()?;
+        Ok(Comparison { figure, figures, runs })
     });
-    Ok(Json(Comparison { runs: runs.await? }))
+    Ok(Json(comparison.await?))
 }
 
 /// Pictures that a run has drawn.

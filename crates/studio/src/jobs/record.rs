@@ -292,3 +292,24 @@ pub fn curve(connection: &Connection, id: i64, name: &str) -> Result<Curve, Prob
     }
     Ok(curve)
 }
+
+/// The names of all figures that any of the runs has, sorted.
+///
+/// # Errors
+/// Those of the database.
+pub fn figures(connection: &Connection, ids: &[i64]) -> Result<Vec<String>, Problem> {
+    // From name to name in the index: a run has few names and very many rows.
+    let sql = "WITH RECURSIVE n (name) AS (
+                   SELECT min(name) FROM figures WHERE job = ?1
+                   UNION ALL SELECT (SELECT min(name) FROM figures WHERE job = ?1 AND name > n.name) FROM n
+                   WHERE n.name IS NOT NULL)
+               SELECT name FROM n WHERE name IS NOT NULL";
+    let mut statement = connection.prepare_cached(sql)?;
+    let mut names = std::collections::BTreeSet::new();
+    for id in ids {
+        for name in statement.query_map([id], |row| row.get::<_, String>(0))? {
+            names.insert(name?);
+        }
+    }
+    Ok(names.into_iter().collect())
+}

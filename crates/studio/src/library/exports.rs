@@ -1,11 +1,12 @@
 //! Models in the formats that they are deployed in, each made once, with the proof that it does what the model does.
 use std::path::PathBuf;
 
+use rusqlite::Connection;
 use schemars::JsonSchema;
 use serde::{Deserialize, Serialize};
 use serde_json::Value;
 
-use super::{models, program};
+use super::{datasets, models, program, versions};
 use crate::store::blocking;
 use crate::{App, Problem};
 
@@ -17,16 +18,28 @@ struct Format {
     ending: &'static str,
     /// What `onsa export` is told.
     arguments: &'static [&'static str],
+    /// What it is told besides of a model that finds objects.
+    of_boxes: &'static [&'static str],
 }
 
-const FORMATS: [Format; 5] = [
-    Format { name: "onnx", ending: "onnx", arguments: &["format=onnx"] },
-    // Takes a picture of any size and gives the chosen boxes: nothing is left for the caller to write.
-    Format { name: "onnx-whole", ending: "onnx", arguments: &["format=onnx", "preprocess=true", "nms=true"] },
-    Format { name: "torch", ending: "pt", arguments: &["format=torch"] },
-    Format { name: "safetensors", ending: "safetensors", arguments: &["format=safetensors"] },
-    Format { name: "tflite", ending: "tflite", arguments: &["format=tflite"] },
+const FORMATS: [Format; 6] = [
+    Format::of("onnx", "onnx", &["format=onnx"]),
+    // Takes a picture of any size and gives the chosen boxes (or the classes): nothing is left for the caller to write.
+    Format {
+        of_boxes: &["nms=true"],
+        ..Format::of("onnx-whole", "onnx", &["format=onnx", "preprocess=true"])
+    },
+    Format::of("torch", "pt", &["format=torch"]),
+    Format::of("safetensors", "safetensors", &["format=safetensors"]),
+    Format::of("tflite", "tflite", &["format=tflite"]),
+    Format::of("tflite-int8", "tflite", &["format=tflite", "int8=true"]),
 ];
+
+impl Format {
+    const fn of(name: &'static str, ending: &'static str, arguments: &'static [&'static str]) -> Format {
+        Format { name, ending, arguments, of_boxes: &[] }
+    }
+}
 
 fn format(name: &str) -> Result<&'static Format, Problem> {
     let names = || FORMATS.map(|format| format.name).join(", ");
@@ -37,7 +50,7 @@ fn format(name: &str) -> Result<&'static Format, Problem> {
 /// An exported model.
 #[derive(Clone, Debug, Serialize, Deserialize, JsonSchema)]
 pub struct Exported {
-    /// `onnx`, `onnx-whole`, `torch`, `safetensors` or `tflite`.
+    /// `onnx`, `onnx-whole`, `torch`, `safetensors`, `tflite` or `tflite-int8`.
     pub format: String,
     /// Bytes of the file.
     pub bytes: u64,
@@ -101,20 +114,29 @@ pub async fn file(app: &App, id: i64, name: &str) -> Result<(PathBuf, String), P
     .await
 }
 
-/// Exports a model, in a process of its own, with the proof that the export does the same.
+/// Exports a model, in a process of its own, with the proof that the export does the same. The proof, and the ranges of
+/// 8-bit numbers, are taken from pictures: those that a run has trained on, else those of the newest version of `dataset`.
 ///
 /// # Errors
-/// The model cannot be exported in that format.
-pub async fn export(app: &App, id: i64, name: &str) -> Result<Exported, Problem> {
+/// The model cannot be exported in that format, or there is no such data set.
+pub async fn export(app: &App, id: i64, name: &str, dataset: Option<i64>) -> Result<Exported, Problem> {
     let format = format(name)?;
-    let model = app.store.read(move |c| models::get(c, id)).await?;
+    let (model, pictures) = app
+        .store
+        .read(move |c| {
+            let pictures = dataset.map(|dataset| pictures(c, dataset)).transpose()?;
+            Ok((models::get(c, id)?, pictures))
+        })
+        .await?;
     let (file, document) = paths(app, id, format);
     // What stands there of another state of the model must not pass for the new export's document.
     let _ = std::fs::remove_file(&document);
     let mut arguments = vec!["export".to_owned(), format!("model={}", model.path.display())];
-    arguments.extend(format.arguments.iter().map(|argument| (*argument).to_owned()));
+    let more = if model.about.task.as_deref() == Some("classify") { &[] } else { format.of_boxes };
+    arguments.extend(format.arguments.iter().chain(more).map(|argument| (*argument).to_owned()));
+    arguments.extend(pictures.map(|pictures| format!("data={}", pictures.display())));
     arguments.push(format!("output={}", file.display()));
-    let mut report = program::onsa(app, &arguments).await?;
+    let mut report = program::onsa(app, &arguments).await.map_err(advised)?;
     let exported = Exported {
         format: format.name.to_owned(),
         bytes: serde_json::from_value(report["bytes"].take())?,
@@ -125,4 +147,24 @@ pub async fn export(app: &App, id: i64, name: &str) -> Result<Exported, Problem>
     let text = serde_json::to_vec(&exported)?;
     blocking(move || Ok(onsa_tune::durable::write(&document, &text)?)).await?;
     Ok(exported)
+}
+
+/// The newest version of a data set, as `data=` takes it.
+fn pictures(c: &Connection, dataset: i64) -> Result<PathBuf, Problem> {
+    let classifies = datasets::ready(c, dataset)?.classifies();
+    let missing = || Problem::missing("the data set has no version yet").hint("make one on its page");
+    let newest = versions::list(c, dataset)?.into_iter().next().ok_or_else(missing)?;
+    Ok(if classifies { newest.root } else { newest.root.join("data.yaml") })
+}
+
+/// What `onsa export` advises are arguments; here a person has buttons.
+fn advised(problem: Problem) -> Problem {
+    if problem.message.contains("int8 needs pictures") {
+        Problem::invalid("8-bit numbers need pictures to take their ranges from")
+            .hint("choose a data set of pictures like those that the model will see")
+    } else if problem.message.contains("does not do what the model does") {
+        problem.hint("take another form of the model: this one rounds its numbers too much")
+    } else {
+        problem
+    }
 }

@@ -4,9 +4,9 @@ use std::path::{Path, PathBuf};
 use std::sync::Mutex;
 use std::time::{Duration, Instant};
 
-use onsa_tune::data::audit::{self, AuditTask, CheckOptions};
+use onsa_tune::data::audit::{self, AuditTask, CheckOptions, FaultKind};
 use onsa_tune::data::bounds::Bounds;
-use onsa_tune::data::dataset::{Item, Split};
+use onsa_tune::data::dataset::{Dataset, Item, Split};
 use onsa_tune::data::index::{self, DataError, LoadOptions, Progress, Report, Stage};
 use rusqlite::Transaction;
 use schemars::JsonSchema;
@@ -14,7 +14,7 @@ use serde::Deserialize;
 use serde_json::{Value, json};
 
 use super::annotations::{self, Boxed};
-use super::{classes, datasets, folders, remedies, uploads, versions};
+use super::{classes, datasets, folders, plain, remedies, uploads, versions};
 use crate::protocol::{ErrorText, Event};
 use crate::store::{blocking, now};
 use crate::{App, Problem, problem};
@@ -139,23 +139,12 @@ async fn finish(app: &App, id: i64, result: Result<(), Problem>) {
 /// Reads images and boxes into the database, then checks every file.
 fn read(app: &App, id: i64, root: &Path) -> Result<(), Problem> {
     let report = reporter(app, id);
-    let root = &found_root(root);
-    let load = LoadOptions { bounds: bounds(app, root), ..LoadOptions::default() };
-    let (dataset, data_root, classified) = match index::load_reporting(root, &load, &report) {
-        Ok(loaded) => (loaded.dataset, loaded.root, None),
-        // What has no labels may have a folder a class.
-        Err(DataError::UnknownForm(_)) => {
-            let loaded = classes::load(root, &load, &report).map_err(|problem| {
-                Problem::invalid(shorten(&problem.message, root)).hint(
-                    "a data set is a folder with data.yaml, images and labels (YOLO), COCO JSON files, Pascal VOC files, or \
-                     one folder of pictures a class",
-                )
-            })?;
-            (loaded.dataset.clone(), root.clone(), Some(loaded))
-        }
-        Err(e) => return Err(Problem::invalid(shorten(&problem::causes(&e), root))),
-    };
-    let task = if classified.is_some() { "classify" } else { "detect" };
+    let (root, task, mut dataset, data_root) = load(app, id, &found_root(root), &report)?;
+    let root = &root;
+    let plain = root == &plain::folder(app, id);
+    if plain {
+        dataset.classes.clear();
+    }
     app.store.write_now(|t| {
         let classes = serde_json::to_string(&dataset.classes)?;
         t.execute("DELETE FROM images WHERE dataset = ?1", [id])?;
@@ -171,20 +160,64 @@ fn read(app: &App, id: i64, root: &Path) -> Result<(), Problem> {
             "UPDATE datasets SET state = 'ready', classes = ?2, task = ?3, error = NULL WHERE id = ?1",
             (id, classes, task),
         )?;
+        if plain {
+            t.execute("UPDATE datasets SET root = ?2 WHERE id = ?1", (id, text_of(root)?))?;
+            // Until a person has looked, nobody knows what is on them.
+            t.execute("UPDATE images SET usable = 2 WHERE dataset = ?1", [id])?;
+        }
         Ok(())
     })?;
     let total = Split::ALL.map(|split| dataset.split(split).len()).iter().sum();
     app.tell(Event::Dataset { dataset: id, stage: Some("check".into()), done: 0, total });
-    let found = check(root, classified.is_some(), load, &report);
-    keep_audit(app, id, &data_root, &found)?;
-    versions::snapshot(app, id, "as imported")?;
+    check_files(app, id, root, &data_root, &report)?;
+    if !plain {
+        versions::snapshot(app, id, "as imported")?;
+    }
     Ok(())
 }
 
-/// Checks every file of a data set of boxes or of classes.
-fn check(root: &Path, classifies: bool, load: LoadOptions, report: Report<'_>) -> audit::Audit {
+/// Reads what lies in `root`: its folder (another one for pictures without labels), its task, itself, and where its paths start.
+fn load(
+    app: &App,
+    id: i64,
+    root: &Path,
+    report: Report<'_>,
+) -> Result<(PathBuf, &'static str, Dataset, PathBuf), Problem> {
+    let load = LoadOptions { bounds: bounds(app, root), ..LoadOptions::default() };
+    let wrong = |e: DataError| Problem::invalid(shorten(&problem::causes(&e), root));
+    match index::load_reporting(root, &load, report) {
+        Ok(loaded) => return Ok((root.to_owned(), "detect", loaded.dataset, loaded.root)),
+        // What has no labels may have a folder a class, or be pictures alone.
+        Err(DataError::UnknownForm(_)) => {}
+        Err(e) => return Err(wrong(e)),
+    }
+    let problem = match classes::load(root, &load, report) {
+        Ok(loaded) => return Ok((root.to_owned(), "classify", loaded.dataset, root.to_owned())),
+        Err(problem) => problem,
+    };
+    let Some(plain) = plain::arrange(app, id, root)? else {
+        return Err(Problem::invalid(shorten(&problem.message, root)).hint(
+            "a data set is a folder with data.yaml, images and labels (YOLO), COCO JSON files, Pascal VOC files, one folder of \
+             pictures a class, or pictures alone",
+        ));
+    };
+    let load = LoadOptions { bounds: bounds(app, &plain), ..LoadOptions::default() };
+    let loaded = index::load_reporting(&plain, &load, report).map_err(wrong)?;
+    Ok((plain, "detect", loaded.dataset, loaded.root))
+}
+
+/// Checks every file of a data set, and keeps the report.
+fn check_files(app: &App, id: i64, root: &Path, data_root: &Path, report: Report<'_>) -> Result<(), Problem> {
+    let classifies = app.store.read_now(|c| Ok(datasets::get(c, id)?.classifies()))?;
     let task = if classifies { AuditTask::Classify } else { AuditTask::Detect };
-    audit::check(root, &CheckOptions { task, load, ..CheckOptions::default() }, report)
+    let load = LoadOptions { bounds: bounds(app, root), ..LoadOptions::default() };
+    let mut found = audit::check(root, &CheckOptions { task, load, ..CheckOptions::default() }, report);
+    if root == plain::folder(app, id) {
+        // That there are no labels yet is no fault.
+        let labels = [FaultKind::MissingLabel, FaultKind::ClassWithoutBoxes, FaultKind::SplitMade];
+        found.faults.retain(|fault| !labels.contains(&fault.kind));
+    }
+    keep_audit(app, id, data_root, &found)
 }
 
 /// What of a data set may be read: its own folder, and those that the studio was started with. Its files may name any path.
@@ -352,9 +385,5 @@ pub(super) async fn recover(app: &App) -> Result<(), Problem> {
 
 fn check_again(app: &App, id: i64, root: &Path) -> Result<(), Problem> {
     let root = found_root(root);
-    let report = reporter(app, id);
-    let set = app.store.read_now(|c| datasets::get(c, id))?;
-    let load = LoadOptions { bounds: bounds(app, &root), ..LoadOptions::default() };
-    let found = check(&root, set.classifies(), load, &report);
-    keep_audit(app, id, &root, &found)
+    check_files(app, id, &root, &root, &reporter(app, id))
 }

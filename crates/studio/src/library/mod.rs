@@ -12,6 +12,7 @@ pub mod images;
 pub mod import;
 pub mod models;
 pub mod pictures;
+mod plain;
 pub mod prelabel;
 pub mod program;
 pub mod remedies;

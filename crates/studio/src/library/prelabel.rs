@@ -54,7 +54,8 @@ struct Bare {
 
 fn bare(connection: &Connection, dataset: i64) -> Result<Vec<Bare>, Problem> {
     let sql = "SELECT id, path, width, height FROM images i
-               WHERE dataset = ?1 AND box_count = 0 AND revision = 0 AND usable = 1
+               WHERE dataset = ?1 AND box_count = 0 AND revision = 0 AND usable <> 0
+               AND NOT EXISTS (SELECT 1 FROM image_faults f WHERE f.image = i.id AND f.error = 1)
                AND NOT EXISTS (SELECT 1 FROM image_faults f WHERE f.image = i.id AND f.kind = 'empty_label')
                ORDER BY position";
     let mut statement = connection.prepare_cached(sql)?;
@@ -183,7 +184,8 @@ fn keep(t: &Connection, image: i64, boxes: &[Boxed]) -> Result<(), Problem> {
         return Ok(());
     }
     let text = serde_json::to_string(boxes)?;
-    let sql = "UPDATE images SET boxes = ?2, box_count = ?3, suggested = 1, revision = revision + 1
+    let sql = "UPDATE images SET boxes = ?2, box_count = ?3, suggested = 1,
+               usable = CASE usable WHEN 2 THEN 1 ELSE usable END, revision = revision + 1
                WHERE id = ?1 AND box_count = 0 AND revision = 0";
     if t.execute(sql, rusqlite::params![image, text, boxes.len()])? == 0 {
         return Ok(());

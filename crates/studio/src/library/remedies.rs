@@ -8,6 +8,9 @@ use serde::{Deserialize, Serialize};
 use super::datasets;
 use crate::Problem;
 
+/// Why a version was made that a remedy led to.
+pub const NOTE: &str = "faults mended";
+
 /// A remedy.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize, JsonSchema)]
 #[serde(rename_all = "snake_case")]
@@ -87,6 +90,8 @@ pub struct Mended {
     pub images: usize,
     /// Images with this fault that stay as they are: other faults, or no sound box.
     pub left: usize,
+    /// The number of the version that was made of it; none where nothing changed.
+    pub version: Option<i64>,
 }
 
 /// Applies the remedy of a kind of fault to all images that have it.
@@ -126,7 +131,7 @@ pub fn apply(t: &Connection, dataset: i64, kind: &str) -> Result<Mended, Problem
         }
     };
     t.execute("UPDATE datasets SET revision = revision + 1 WHERE id = ?1", [dataset])?;
-    Ok(Mended { images, left: all - images })
+    Ok(Mended { images, left: all - images, version: None })
 }
 
 /// The kinds of faults of a data set whose remedy was applied.

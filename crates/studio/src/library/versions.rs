@@ -97,6 +97,10 @@ pub fn snapshot(app: &App, dataset: i64, note: &str) -> Result<Version, Problem>
         // One transaction: revision, classes and boxes belong together.
         let t = c.unchecked_transaction()?;
         let set = datasets::ready(&t, dataset)?;
+        if set.classes.is_empty() {
+            return Err(Problem::invalid("nobody has said yet what is to be found on the pictures")
+                .hint("open a picture, add a class, and draw the first boxes"));
+        }
         let last = list(&t, dataset)?.into_iter().next();
         if last.as_ref().is_some_and(|last| last.revision == set.revision) {
             return Ok((set, last, Vec::new()));
@@ -225,9 +229,11 @@ fn write(root: &Path, classes: &[String], entries: &[Entry]) -> Result<(), Probl
         let label = root.join("labels").join(&entry.split).join(format!("{stem}.txt"));
         fs::write(&label, label_text(&entry.boxes)).map_err(|e| failed(&label, e))?;
     }
-    let mut yaml = String::from("train: images/train\nval: images/val\n");
-    if entries.iter().any(|entry| entry.split == "test") {
-        yaml.push_str("test: images/test\n");
+    // Where no picture of validation has been looked at yet, some are taken for it when the version is read.
+    let has = |split: &str| split == "train" || entries.iter().any(|entry| entry.split == split);
+    let mut yaml = String::new();
+    for split in ["train", "val", "test"].into_iter().filter(|split| has(split)) {
+        yaml.push_str(&format!("{split}: images/{split}\n"));
     }
     yaml.push_str("names:\n");
     for (i, name) in classes.iter().enumerate() {

@@ -43,7 +43,7 @@ export function App() {
         </Link>
         <nav aria-label="onsa">
           {places.map(({ at, name, icon }) => {
-            const here = at === "/" ? location === "/" : location.startsWith(at);
+            const here = at === "/" ? location === "/" : location.startsWith(at) || (at === "/runs" && location.startsWith("/compare"));
             return (
               <Link key={at} href={at} class={here ? "here" : ""} aria-current={here ? "page" : undefined}>
                 <Icon name={icon} />

@@ -1,11 +1,9 @@
 // A picture with one class: chosen by a click or a digit, kept at once.
 import { useEffect, useState } from "preact/hooks";
-import { Link, useLocation } from "wouter-preact";
-import { type Dataset, type Image, post, put } from "../api/client";
+import { useLocation } from "wouter-preact";
+import { type Dataset, type Image, put } from "../api/client";
 import { t } from "../i18n";
-import { hue } from "../parts/colours";
-import { Trouble } from "../ui";
-import { Icon } from "../ui/Icon";
+import { Desk } from "./Desk";
 
 export function ClassDesk({ set, image }: { set: Dataset; image: Image }) {
   const [, go] = useLocation();
@@ -39,67 +37,14 @@ export function ClassDesk({ set, image }: { set: Dataset; image: Image }) {
     window.addEventListener("keydown", press);
     return () => window.removeEventListener("keydown", press);
   });
-  const addClass = async (event: Event) => {
-    event.preventDefault();
-    const input = (event.currentTarget as HTMLFormElement).elements.namedItem("name") as HTMLInputElement;
-    if (!input.value.trim()) return;
-    try {
-      await post(`/api/datasets/${set.id}/classes`, { name: input.value });
-      input.value = "";
-      fail(undefined);
-    } catch (problem) {
-      fail(problem as Error);
-    }
-  };
-  return (
-    <div class="desk">
-      <div class="row between">
-        <div class="row">
-          <Link class="button quiet" href={`/data/${set.id}`}>
-            <Icon name="left" />
-            {set.name}
-          </Link>
-          <strong class="name">{image.name}</strong>
-          <span class="soft" role="status" data-saved={state.saved && !error}>
-            {t(state.saved ? "saved" : "saving")}
-          </span>
-        </div>
-        <div class="row">
-          <button type="button" aria-label={t("previous")} title={`${t("previous")} ([)`} disabled={!image.previous} onClick={() => leave(image.previous)}>
-            <Icon name="left" />
-          </button>
-          <button type="button" aria-label={t("next")} title={`${t("next")} (])`} disabled={!image.next} onClick={() => leave(image.next)}>
-            <Icon name="right" />
-          </button>
-        </div>
-      </div>
-      <Trouble of={error} />
-      <div class="bench">
-        <div class="shown">
-          <img src={`/api/images/${image.id}/picture`} alt={t("imageAlt", { name: image.name })} />
-        </div>
-        <aside class="tools">
-          <h2>{t("class")}</h2>
-          <div class="labels" role="radiogroup" aria-label={t("class")}>
-            {set.classes.map((name, i) => (
-              <button key={i} type="button" role="radio" aria-checked={i === state.label} onClick={() => label(i)}>
-                <span class="dot" style={{ background: hue(i) }} />
-                <span class="name">{name}</span>
-                {i < 9 && <kbd>{i + 1}</kbd>}
-              </button>
-            ))}
-            <button type="button" role="radio" aria-checked={state.label === undefined} onClick={() => label(undefined)}>
-              <span class="name soft">{t("unlabelled")}</span>
-              <kbd>0</kbd>
-            </button>
-          </div>
-          <form class="row" onSubmit={addClass}>
-            <input name="name" class="grow" aria-label={t("newClass")} placeholder={t("newClass")} maxLength={120} />
-            <button type="submit">{t("addClass")}</button>
-          </form>
-          <p class="soft">{t("classText")}</p>
-        </aside>
-      </div>
+  const picture = (
+    <div class="shown">
+      <img src={`/api/images/${image.id}/picture`} alt={t("imageAlt", { name: image.name })} />
     </div>
+  );
+  return (
+    <Desk set={set} image={image} saved={state.saved} error={error} leave={leave} chosen={state.label} choose={label} unset picture={picture}>
+      <p class="soft">{t("classText")}</p>
+    </Desk>
   );
 }

@@ -24,6 +24,8 @@ export type Side = Schemas["Side"];
 export type Disputed = Schemas["Disputed"];
 export type Marked = Schemas["Marked"];
 export type About = Schemas["Overview"];
+/** An error as the server keeps it. */
+export type ErrorText = Partial<Schemas["ErrorText"]> & { message: string };
 export type Boxed = [number, number, number, number, number];
 
 export interface Fault {

@@ -33,6 +33,23 @@ export function t(key: Key, values: Record<string, string | number> = {}): strin
 /** Whether there is a text of that name, such as for a kind of fault. */
 export const has = (key: string): key is Key => key in en;
 
+const figureNames: Record<string, Key> = {
+  "metric/precision": "precision",
+  "metric/recall": "recall",
+  "metric/top1": "top1",
+  "metric/top5": "top5",
+  "metric/balanced_accuracy": "balanced",
+  speed: "speed",
+  data_wait: "dataWait",
+};
+
+/** What a run's figure is called; without `prefix`, which its place on the page says already. */
+export function figureName(name: string, prefix = "metric/"): string {
+  const key = figureNames[name];
+  if (key) return t(key);
+  return name.startsWith(prefix) ? name.slice(prefix.length) : name;
+}
+
 export const number = (value: number, digits = 0) =>
   value.toLocaleString(language.get(), { minimumFractionDigits: digits, maximumFractionDigits: digits });
 

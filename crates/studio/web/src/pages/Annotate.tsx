@@ -1,6 +1,6 @@
 // Drawing boxes. Everything works with the keyboard; every change is on the disk within a second.
 import { useEffect, useState } from "preact/hooks";
-import { Link, useLocation } from "wouter-preact";
+import { useLocation } from "wouter-preact";
 import { type Dataset, type Gallery, type Image, post } from "../api/client";
 import { useData } from "../api/live";
 import { t } from "../i18n";
@@ -11,8 +11,8 @@ import { useBoxes } from "../annotate/useBoxes";
 import { useKeys } from "../annotate/useKeys";
 import { hue } from "../parts/colours";
 import { ClassDesk } from "../annotate/ClassDesk";
+import { Desk } from "../annotate/Desk";
 import { Loading, Trouble } from "../ui";
-import { Icon } from "../ui/Icon";
 
 export function Annotate({ dataset, image }: { dataset: number; image: number }) {
   const set = useData<Dataset>(`/api/datasets/${dataset}`, (e) => e.type === "dataset" && e.dataset === dataset && !e.stage);
@@ -22,14 +22,16 @@ export function Annotate({ dataset, image }: { dataset: number; image: number })
   if (error) return <Trouble of={error} />;
   if (!set.data || !loaded.data) return <Loading />;
   if (set.data.task === "classify") return <ClassDesk key={image} set={set.data} image={loaded.data} />;
-  return <Desk key={image} set={set.data} image={loaded.data} models={models ?? []} />;
+  return <BoxDesk key={image} set={set.data} image={loaded.data} models={models ?? []} />;
 }
 
-function Desk({ set, image, models }: { set: Dataset; image: Image; models: Gallery["models"] }) {
+function BoxDesk({ set, image, models }: { set: Dataset; image: Image; models: Gallery["models"] }) {
   const [, go] = useLocation();
   const [chosen, choose] = useState<number | null>(null);
   const [number, setNumber] = useState(() => +(sessionStorage.getItem("class") ?? 0) || 0);
-  const boxes = useBoxes(image);
+  const kept = useBoxes(image);
+  // A box needs a class; the desk asks for the first one.
+  const boxes = set.classes.length > 0 ? kept : { ...kept, change: () => say(t("classFirst")) };
   const [said, say] = useState<string>();
   const current = Math.min(number, Math.max(0, set.classes.length - 1));
   useEffect(() => sessionStorage.setItem("class", String(current)), [current]);
@@ -68,134 +70,92 @@ function Desk({ set, image, models }: { set: Dataset; image: Image; models: Gall
     next: () => leave(image.next),
     suggest,
   });
-  const addClass = async (event: Event) => {
-    event.preventDefault();
-    const input = (event.currentTarget as HTMLFormElement).elements.namedItem("name") as HTMLInputElement;
-    if (!input.value.trim()) return;
-    try {
-      await post(`/api/datasets/${set.id}/classes`, { name: input.value });
-      setNumber(set.classes.length);
-      input.value = "";
-    } catch (problem) {
-      say(spoken((problem as Error).message));
-    }
-  };
-  const state = boxes.error ? t("notSaved", { why: spoken(boxes.error.message) }) : t(boxes.saved ? "saved" : "saving");
   return (
-    <div class="desk">
-      <div class="row between">
-        <div class="row">
-          <Link class="button quiet" href={`/data/${set.id}`}>
-            <Icon name="left" />
-            {set.name}
-          </Link>
-          <strong class="name">{image.name}</strong>
-          <span class={boxes.error ? "bad" : "soft"} role="status" data-saved={boxes.saved && !boxes.error}>
-            {state}
-          </span>
-        </div>
-        <div class="row">
-          <button type="button" aria-label={t("previous")} title={`${t("previous")} ([)`} disabled={!image.previous} onClick={() => leave(image.previous)}>
-            <Icon name="left" />
-          </button>
-          <button type="button" aria-label={t("next")} title={`${t("next")} (])`} disabled={!image.next} onClick={() => leave(image.next)}>
-            <Icon name="right" />
-          </button>
-        </div>
+    <Desk
+      set={set}
+      image={image}
+      saved={boxes.saved}
+      error={boxes.error}
+      leave={leave}
+      chosen={current}
+      choose={(to) => to !== undefined && relabel(to)}
+      added={setNumber}
+      picture={<Canvas image={image} boxes={boxes.boxes} chosen={chosen} choose={choose} change={boxes.change} number={current} classes={set.classes} />}
+    >
+      <h2>{t("boxes", { n: boxes.boxes.length })}</h2>
+      <div class="row">
+        <button type="button" disabled={!boxes.canUndo} onClick={boxes.undo}>
+          {t("undo")}
+        </button>
+        <button type="button" disabled={!boxes.canRedo} onClick={boxes.redo}>
+          {t("redo")}
+        </button>
+        <button
+          type="button"
+          disabled={chosen === null}
+          onClick={() => {
+            boxes.change((old) => old.filter((_, i) => i !== chosen));
+            choose(null);
+          }}
+        >
+          {t("remove")}
+        </button>
       </div>
-      <div class="bench">
-        <Canvas image={image} boxes={boxes.boxes} chosen={chosen} choose={choose} change={boxes.change} number={current} classes={set.classes} />
-        <aside class="tools">
-          <h2>{t("class")}</h2>
-          <div class="labels" role="radiogroup" aria-label={t("class")}>
-            {set.classes.map((name, i) => (
-              <button key={i} type="button" role="radio" aria-checked={i === current} onClick={() => relabel(i)}>
-                <span class="dot" style={{ background: hue(i) }} />
-                <span class="name">{name}</span>
-                {i < 9 && <kbd>{i + 1}</kbd>}
-              </button>
+      <ol class="boxlist">
+        {boxes.boxes.map((box: Rect, i) => (
+          <li key={i}>
+            <button type="button" class={i === chosen ? "here" : "quiet"} aria-pressed={i === chosen} onClick={() => choose(i)}>
+              <span class="dot" style={{ background: hue(box.class) }} />
+              {set.classes[box.class] ?? box.class}
+            </button>
+          </li>
+        ))}
+      </ol>
+      {fitting.length > 1 && (
+        <label>
+          {t("suggestBy")}
+          <select value={model} onChange={(e) => setBy(+e.currentTarget.value)}>
+            {fitting.map((model) => (
+              <option key={model.id} value={model.id}>
+                {model.name}
+              </option>
             ))}
-          </div>
-          <form class="row" onSubmit={addClass}>
-            <input name="name" class="grow" aria-label={t("newClass")} placeholder={t("newClass")} maxLength={200} />
-            <button type="submit">{t("addClass")}</button>
-          </form>
-          <h2>{t("boxes", { n: boxes.boxes.length })}</h2>
-          <div class="row">
-            <button type="button" disabled={!boxes.canUndo} onClick={boxes.undo}>
-              {t("undo")}
-            </button>
-            <button type="button" disabled={!boxes.canRedo} onClick={boxes.redo}>
-              {t("redo")}
-            </button>
-            <button
-              type="button"
-              disabled={chosen === null}
-              onClick={() => {
-                boxes.change((old) => old.filter((_, i) => i !== chosen));
-                choose(null);
-              }}
-            >
-              {t("remove")}
-            </button>
-          </div>
-          <ol class="boxlist">
-            {boxes.boxes.map((box: Rect, i) => (
-              <li key={i}>
-                <button type="button" class={i === chosen ? "here" : "quiet"} aria-pressed={i === chosen} onClick={() => choose(i)}>
-                  <span class="dot" style={{ background: hue(box.class) }} />
-                  {set.classes[box.class] ?? box.class}
-                </button>
-              </li>
-            ))}
-          </ol>
-          {fitting.length > 1 && (
-            <label>
-              {t("suggestBy")}
-              <select value={model} onChange={(e) => setBy(+e.currentTarget.value)}>
-                {fitting.map((model) => (
-                  <option key={model.id} value={model.id}>
-                    {model.name}
-                  </option>
-                ))}
-              </select>
-            </label>
-          )}
-          <button type="button" onClick={suggest}>
-            {t("suggest")} <kbd>P</kbd>
-          </button>
-          <p class="soft" role="status">
-            {said ?? t("drawText")}
-          </p>
-          <details>
-            <summary>{t("keys")}</summary>
-            <dl class="keys">
-              {(
-                [
-                  ["N", "keysDraw"],
-                  ["← → ↑ ↓", "keysMove"],
-                  ["Alt + ← → ↑ ↓", "keysResize"],
-                  ["Tab", "keysChoose"],
-                  ["1 – 9", "keysClass"],
-                  ["Delete", "keysDelete"],
-                  ["Ctrl Z, Ctrl Y", "keysUndo"],
-                  ["[ ]", "keysPicture"],
-                  ["P", "keysSuggest"],
-                  ["Esc", "keysDeselect"],
-                ] as const
-              ).map(([key, text]) => (
-                <div key={key}>
-                  <dt>
-                    <kbd>{key}</kbd>
-                  </dt>
-                  <dd>{t(text)}</dd>
-                </div>
-              ))}
-            </dl>
-          </details>
-        </aside>
-      </div>
-    </div>
+          </select>
+        </label>
+      )}
+      <button type="button" onClick={suggest}>
+        {t("suggest")} <kbd>P</kbd>
+      </button>
+      <p class="soft" role="status">
+        {said ?? t("drawText")}
+      </p>
+      <details>
+        <summary>{t("keys")}</summary>
+        <dl class="keys">
+          {(
+            [
+              ["N", "keysDraw"],
+              ["← → ↑ ↓", "keysMove"],
+              ["Alt + ← → ↑ ↓", "keysResize"],
+              ["Tab", "keysChoose"],
+              ["1 – 9", "keysClass"],
+              ["Delete", "keysDelete"],
+              ["Ctrl Z, Ctrl Y", "keysUndo"],
+              ["[ ]", "keysPicture"],
+              ["P", "keysSuggest"],
+              ["Esc", "keysDeselect"],
+            ] as const
+          ).map(([key, text]) => (
+            <div key={key}>
+              <dt>
+                <kbd>{key}</kbd>
+              </dt>
+              <dd>{t(text)}</dd>
+            </div>
+          ))}
+        </dl>
+      </details>
+    </Desk>
   );
 }
 

@@ -2,32 +2,26 @@ import { useMemo } from "preact/hooks";
 import { Link, useLocation, useSearch } from "wouter-preact";
 import { type Curve, type Job } from "../api/client";
 import { useData } from "../api/live";
-import { number, t } from "../i18n";
+import { figureName, number, t } from "../i18n";
 import { Chart } from "../parts/Chart";
 import { SideBySide } from "../parts/SideBySide";
 import { lineColours } from "../parts/colours";
 import { Card, Loading, Title, Trouble } from "../ui";
 
-const figures = [
-  "metric/mAP50-95",
-  "metric/mAP50",
-  "metric/precision",
-  "metric/recall",
-  "metric/top1",
-  "loss/box",
-  "loss/cls",
-  "loss/dfl",
-  "speed",
-  "data_wait",
-];
+interface Compared {
+  figure: string;
+  /** All that one of the runs has. */
+  figures: string[];
+  runs: { job: Job; curve: Curve }[];
+}
 
 export function Compare() {
   const [, go] = useLocation();
   const search = new URLSearchParams(useSearch());
   const runs = search.get("runs") ?? "";
-  const figure = search.get("figure") ?? figures[0]!;
-  const { data, error } = useData<{ runs: { job: Job; curve: Curve }[] }>(
-    runs ? `/api/compare?runs=${encodeURIComponent(runs)}&figure=${encodeURIComponent(figure)}` : null,
+  const asked = search.get("figure");
+  const { data, error } = useData<Compared>(
+    runs ? `/api/compare?runs=${encodeURIComponent(runs)}${asked ? `&figure=${encodeURIComponent(asked)}` : ""}` : null,
     (e) => e.type === "models" || (e.type === "progress" && e.line.type === "epoch" && runs.split(",").includes(String(e.job))),
   );
   const lines = useMemo(
@@ -35,6 +29,7 @@ export function Compare() {
     [data],
   );
   if (!runs) return <p>{t("chooseRuns")}</p>;
+  const figure = data?.figure ?? asked ?? "";
   const names = [...new Set(data?.runs.flatMap(({ job }) => job.arguments.map(([name]) => name)) ?? [])];
   const value = (job: Job, name: string) => job.arguments.find(([one]) => one === name)?.[1] ?? "–";
   const differ = names.filter((name) => new Set(data?.runs.map(({ job }) => value(job, name))).size > 1);
@@ -49,9 +44,9 @@ export function Compare() {
           <label class="row">
             {t("figure")}
             <select value={figure} onChange={(e) => go(`/compare?runs=${runs}&figure=${encodeURIComponent(e.currentTarget.value)}`, { replace: true })}>
-              {figures.map((name) => (
+              {data?.figures.map((name) => (
                 <option key={name} value={name}>
-                  {name.replace(/^metric\//, "")}
+                  {figureName(name)}
                 </option>
               ))}
             </select>
@@ -65,7 +60,7 @@ export function Compare() {
       {data && (
         <>
           <Card>
-            <Chart title={figure.replace(/^metric\//, "")} lines={lines} max={figure.startsWith("metric/") ? 1 : undefined} />
+            <Chart title={figureName(figure)} lines={lines} max={figure.startsWith("metric/") ? 1 : undefined} />
           </Card>
           <div class="scroll">
             <table class="table">

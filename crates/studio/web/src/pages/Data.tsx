@@ -66,8 +66,8 @@ function Add() {
         const total = entries.length;
         const tell = (done: number) => work({ words: t("packing", { done, total }), share: done / total });
         tell(0);
-        const top = entries[0]!.path.split("/")[0]!;
-        await send(await pack(entries, tell), `${top}.zip`);
+        const [top, below] = entries[0]!.path.split("/") as [string, string?];
+        await send(await pack(entries, tell), `${below === undefined ? t("pictures") : top}.zip`);
       } else {
         throw new Problem(400, files[0]?.name ?? "", t("dropText"));
       }

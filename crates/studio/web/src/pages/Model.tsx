@@ -50,32 +50,30 @@ export function ModelPage({ id }: { id: number }) {
         {model.name}
       </Title>
       {model.about.family && <Trial model={model} />}
-      <div class="two">
-        <Card>
-          <h2>{t("deploy")}</h2>
-          <div class="row">
-            <a class="button" href={`/api/models/${id}/file`} download>
-              <Icon name="down" />
-              {model.about.format === "safetensors" ? t("weights") : (model.about.format ?? t("download"))}
-            </a>
-          </div>
-          {model.about.family && <Exports model={model} />}
-        </Card>
-        <Card>
-          <h2>{t("inspect")}</h2>
-          <ModelFacts model={model} />
-          {model.about.classes && (
-            <details>
-              <summary>{t("classes", { n: model.about.classes.length })}</summary>
-              <p class="soft">{model.about.classes.join(", ")}</p>
-            </details>
-          )}
-          <p class="soft">
-            SHA-256 <code title={model.sha256}>{model.sha256.slice(0, 24)}…</code>
-          </p>
-        </Card>
-      </div>
-      {model.about.family && model.about.task !== "classify" && <EndpointCard model={model} />}
+      <Card>
+        <h2>{t("deploy")}</h2>
+        <div class="row">
+          <a class="button" href={`/api/models/${id}/file`} download>
+            <Icon name="down" />
+            {model.about.format === "safetensors" ? t("weights") : (model.about.format ?? t("download"))}
+          </a>
+        </div>
+        {model.about.family && <Exports model={model} />}
+      </Card>
+      {model.about.family && <EndpointCard model={model} />}
+      <Card>
+        <h2>{t("inspect")}</h2>
+        <ModelFacts model={model} />
+        {model.about.classes && (
+          <details>
+            <summary>{t("classes", { n: model.about.classes.length })}</summary>
+            <p class="soft">{model.about.classes.join(", ")}</p>
+          </details>
+        )}
+        <p class="soft">
+          SHA-256 <code title={model.sha256}>{model.sha256.slice(0, 24)}…</code>
+        </p>
+      </Card>
     </>
   );
 }

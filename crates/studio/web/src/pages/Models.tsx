@@ -63,13 +63,15 @@ export function ModelsPage() {
             <Trouble of={failed} />
           </Card>
           <h2>{t("known")}</h2>
-          <p class="soft">{t("knownText")}</p>
+          <p class="soft">
+            {t("knownText")} {t("accuracy")}: {t("accuracyText")}.
+          </p>
           <div class="scroll">
             <table class="table">
               <thead>
                 <tr>
                   <th>{t("name")}</th>
-                  <th class="number">{t("accuracy")}</th>
+                  <th class="number" title={t("accuracyText")}>{t("accuracy")}</th>
                   <th class="number">{t("parameters")}</th>
                   <th class="number">{t("effort")}</th>
                   <th>{t("licence")}</th>

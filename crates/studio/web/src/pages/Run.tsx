@@ -4,12 +4,11 @@ import { useEffect, useMemo, useState } from "preact/hooks";
 import { Link, useLocation } from "wouter-preact";
 import { type Curve, type Job, type Line, post, remove } from "../api/client";
 import { useData, useEvents } from "../api/live";
-import { duration, number, percent, size, t } from "../i18n";
+import { duration, figureName, number, percent, size, t } from "../i18n";
 import { said } from "../i18n/said";
 import { Chart } from "../parts/Chart";
 import { StateBadge } from "../parts/RunRow";
 import { Act, Card, Dialog, Facts, Loading, Meter, Title, Trouble } from "../ui";
-import { Icon } from "../ui/Icon";
 
 type Step = Extract<Line, { type: "step" }>;
 
@@ -69,24 +68,7 @@ export function RunPage({ id }: { id: number }) {
       >
         {job.name} <StateBadge job={job} />
       </Title>
-      {job.error && (
-        <div class="trouble" role="alert">
-          <Icon name="warn" />
-          <div>
-            <p>{said(job.error.message)}</p>
-            {job.error.causes.map((cause) => (
-              <p key={cause} class="soft">
-                {said(cause)}
-              </p>
-            ))}
-            {job.error.hint && (
-              <p>
-                <strong>{t("hint")}</strong> {said(job.error.hint)}
-              </p>
-            )}
-          </div>
-        </div>
-      )}
+      <Trouble of={job.error} />
       {extending && <Longer job={job} close={() => extend(false)} />}
       <Progress job={job} going={going} />
       {going && <Samples job={job} />}
@@ -192,7 +174,7 @@ function Progress({ job, going }: { job: Job; going: boolean }) {
         <Card>
           <h2>{t("warnings")}</h2>
           {warnings.map((text, i) => (
-            <p key={i}>{text}</p>
+            <p key={i}>{said(text)}</p>
           ))}
         </Card>
       )}
@@ -225,8 +207,6 @@ function Figure({ name, value, text }: { name: string; value: number | undefined
   );
 }
 
-const shortNames: Record<string, string> = { "metric/precision": "precision", "metric/recall": "recall" };
-
 function Curves({ job }: { job: Job }) {
   const { data } = useData<{ curves: Curve[] }>(
     `/api/jobs/${job.id}/curves`,
@@ -235,7 +215,7 @@ function Curves({ job }: { job: Job }) {
   const of = (prefix: string) =>
     data?.curves
       .filter((curve) => curve.name.startsWith(prefix))
-      .map((curve) => ({ name: shortNames[curve.name] ?? curve.name.slice(prefix.length), epochs: curve.epochs, values: curve.values })) ?? [];
+      .map((curve) => ({ name: figureName(curve.name, prefix), epochs: curve.epochs, values: curve.values })) ?? [];
   const [losses, metrics] = useMemo(() => [of("loss/"), of("metric/")], [data]);
   if (losses.length === 0) return null;
   return (

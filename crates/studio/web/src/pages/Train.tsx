@@ -54,7 +54,7 @@ function Form({ sets, gallery, recipe, search }: { sets: Dataset[]; gallery: Gal
   const first = starts.find((start) => start.model && start.model.origin !== "run") ?? starts.find((start) => start.model) ?? starts[0];
   const [wish, setStart] = useState(() => (search.get("model") ? `m${search.get("model")}` : first?.id));
   const start = starts.some((one) => one.id === wish) ? wish : first?.id;
-  const [strategy, setStrategy] = useState("gentle");
+  const [chosen, setStrategy] = useState<string>();
   const [epochs, setEpochs] = useState("30");
   const [side, setImgsz] = useState<string>();
   const imgsz = side ?? (classifies ? "224" : "416");
@@ -64,6 +64,7 @@ function Form({ sets, gallery, recipe, search }: { sets: Dataset[]; gallery: Gal
   const model = starts.find((one) => one.id === start)?.model;
   const images = set.splits.find(({ split }) => split === "train")?.images ?? imagesOf(set);
   const suggested = images > 2000 ? "standard" : classifies ? "head" : "gentle";
+  const strategy = chosen ?? suggested;
 
   const gflops = gallery.known.find((known) => known.name === (model?.about.model ?? start?.slice(1)))?.gflops;
   const seconds = recipe.speed && gflops && !classifies ? (images * +epochs * gflops * (+imgsz / 640) ** 2) / recipe.speed : undefined;

@@ -26,7 +26,7 @@ export function EndpointCard({ model }: { model: Model }) {
       </h2>
       <p class="soft">{t("endpointText")}</p>
       <Trouble of={error} />
-      {endpoint?.error && <Trouble of={endpoint.error.message} />}
+      <Trouble of={endpoint?.error} />
       <div class="row">
         {!endpoint || endpoint.state === "failed" ? (
           <Act act={() => post(path)}>{t("endpointStart")}</Act>
@@ -47,7 +47,7 @@ export function EndpointCard({ model }: { model: Model }) {
               [t("endpointRefused"), endpoint.refused === null || endpoint.refused === undefined ? "–" : number(endpoint.refused)],
             ]}
           />
-          <Snippets address={endpoint.address} secret={endpoint.key} />
+          <Snippets address={endpoint.address} secret={endpoint.key} answer={model.about.task === "classify" ? classes : boxes} />
         </>
       )}
     </Card>
@@ -56,10 +56,10 @@ export function EndpointCard({ model }: { model: Model }) {
 
 type Language = "curl" | "python" | "javascript";
 
-function Snippets({ address, secret }: { address: string; secret: string }) {
+function Snippets({ address, secret, answer }: { address: string; secret: string; answer: Answer }) {
   const [at, go] = useState<Language>("curl");
   const [copied, copy] = useState<string>();
-  const text = snippets[at](address, secret);
+  const text = snippets[at](address, secret, answer);
   return (
     <>
       <p>{t("endpointSnippets")}</p>
@@ -75,21 +75,36 @@ function Snippets({ address, secret }: { address: string; secret: string }) {
       <pre class="snippet" tabIndex={0}>
         {text}
       </pre>
-      <Act
-        act={async () => {
-          await navigator.clipboard.writeText(text);
-          copy(text);
-        }}
-      >
-        {t(copied === text ? "copied" : "copy")}
-      </Act>
+      <div class="row">
+        <Act
+          act={async () => {
+            await navigator.clipboard.writeText(text);
+            copy(text);
+          }}
+        >
+          {t(copied === text ? "copied" : "copy")}
+        </Act>
+      </div>
     </>
   );
 }
 
-const snippets: Record<Language, (address: string, secret: string) => string> = {
+/** What an answer holds, and how a program prints an entry of it. */
+interface Answer {
+  key: string;
+  python: string;
+  javascript: [parts: string, printed: string];
+}
+const boxes: Answer = {
+  key: "boxes",
+  python: 'one["name"], round(one["score"], 2), one["xyxy"]',
+  javascript: ["{ name, score, xyxy }", "name, score.toFixed(2), xyxy"],
+};
+const classes: Answer = { key: "top5", python: 'one["name"], round(one["score"], 2)', javascript: ["{ name, score }", "name, score.toFixed(2)"] };
+
+const snippets: Record<Language, (address: string, secret: string, answer: Answer) => string> = {
   curl: (address, secret) => `curl -H "Authorization: Bearer ${secret}" --data-binary @photo.jpg ${address}/v1/predict`,
-  python: (address, secret) => `import json
+  python: (address, secret, { key, python }) => `import json
 import urllib.request
 
 with open("photo.jpg", "rb") as picture:
@@ -99,18 +114,18 @@ with open("photo.jpg", "rb") as picture:
         headers={"Authorization": "Bearer ${secret}", "Content-Type": "application/octet-stream"},
     )
 with urllib.request.urlopen(request) as answer:
-    for box in json.load(answer)["boxes"]:
-        print(box["name"], round(box["score"], 2), box["xyxy"])
+    for one in json.load(answer)["${key}"]:
+        print(${python})
 `,
-  javascript: (address, secret) => `import { readFile } from "node:fs/promises";
+  javascript: (address, secret, { key, javascript: [parts, printed] }) => `import { readFile } from "node:fs/promises";
 
 const answer = await fetch("${address}/v1/predict", {
   method: "POST",
   headers: { authorization: "Bearer ${secret}" },
   body: await readFile("photo.jpg"),
 });
-for (const { name, score, xyxy } of (await answer.json()).boxes) {
-  console.log(name, score.toFixed(2), xyxy);
+for (const ${parts} of (await answer.json()).${key}) {
+  console.log(${printed});
 }
 `,
 };

@@ -4,7 +4,6 @@ import { type Comparison, type Disputed, type Job, type Marked, type Side, type 
 import { useData } from "../api/live";
 import { number, percent, t } from "../i18n";
 import { Act, Badge, Card, Meter, Trouble } from "../ui";
-import { said } from "../i18n/said";
 import { hue } from "./colours";
 
 interface Interval {
@@ -96,7 +95,9 @@ export function SideBySide({ jobs }: { jobs: Job[] }) {
           <Meter share={null} label={t("measuring")} />
         </div>
       )}
-      {sides.map((side) => side.error && <Trouble key={side.model} of={`${side.name}: ${said(side.error.message)}`} />)}
+      {sides.map((side) => (
+        <Trouble key={side.model} of={side.error} whose={side.name} />
+      ))}
       {done && (
         <>
           <Figures sides={sides} />

@@ -1,7 +1,7 @@
 // The small pieces that pages are made of.
 import type { ComponentChildren, JSX } from "preact";
 import { useEffect, useRef, useState } from "preact/hooks";
-import { Problem } from "../api/client";
+import type { ErrorText } from "../api/client";
 import { type Key, t } from "../i18n";
 import { said } from "../i18n/said";
 import { Icon, type IconName } from "./Icon";
@@ -22,16 +22,23 @@ export function Card({ children, class: more = "" }: { children: ComponentChildr
   return <section class={`card ${more}`}>{children}</section>;
 }
 
-/** A problem with what helps; nothing where there is none. */
-export function Trouble({ of }: { of: Error | string | undefined | null }) {
+/** A problem with its causes and what helps; nothing where there is none. */
+export function Trouble({ of, whose }: { of: Error | ErrorText | string | undefined | null; whose?: string }) {
   if (!of) return null;
-  const hint = of instanceof Problem ? of.hint : null;
-  const message = typeof of === "string" ? said(of) : of instanceof TypeError ? t("serverGone") : said(of.message);
+  const { message, causes, hint } = typeof of === "string" ? { message: of } : ({ ...of, message: of.message } as ErrorText);
   return (
     <div class="trouble" role="alert">
       <Icon name="warn" />
       <div>
-        <p>{message}</p>
+        <p>
+          {whose && `${whose}: `}
+          {of instanceof TypeError ? t("serverGone") : said(message)}
+        </p>
+        {causes?.map((cause) => (
+          <p key={cause} class="soft">
+            {said(cause)}
+          </p>
+        ))}
         {hint && (
           <p>
             <strong>{t("hint")}</strong> {said(hint)}
