@@ -2,76 +2,94 @@
 """Adding a class to YOLO12n (COCO's 80 kept, Tree added): what the old classes lose, beside plain fine-tuning.
 
     cargo build --release && target/release/onsa demo --fetch-only
-    python3 benches/add_classes.py [--epochs 20] [--imgsz 416] [--seeds 0] [--photos FOLDER] [--replay FOLDER] [--onsa FILE] [--keep FOLDER]
+    python3 benches/add_classes.py [--epochs 60] [--imgsz 416] [--seeds 0 1 2] [--photos FOLDER] [--replay FOLDER] [--only NAME ...]
+        [--variant NAME key=value ...]... [--device cpu] [--jobs 1] [--limit MINUTES] [--results FILE.jsonl]
 
 For each seed, on the tree tiles at batch 8 with the default recipe:
 
-- tree alone: plain fine-tuning, the head replaced by one for the new class (it can find nothing else);
-- plain: both, without anything that teaches the old classes (add_classes=plain), at the learning rate of "tree alone" (.002);
+- alone: plain fine-tuning, the head replaced by one for the new class (it can find nothing else);
+- plain: both, without anything that teaches the old classes (add_classes=plain), at the learning rate of "alone" (.002);
 - kept: add_classes=true;
-- kept, replay: the same with the photographs of --replay mixed in, without labels, where that is given.
+- kept+replay: the same with the photographs of --replay mixed in, without labels, where that is given;
+- each --variant: add_classes=true with the arguments given; with replay=photos, the photographs of --replay.
 
 mAP50 of trees is that of the best epoch on the 9 validation tiles. Old classes: agreement with the starting model on the
 photographs (--photos; by default the two that the assets carry), that is mAP50 with its own detections of confidence .25 and more
-taken for the truth; 1 is nothing lost. Needs Python's standard library only.
+taken for the truth; .995 is nothing lost. Needs Python's standard library only.
 """
 
 import argparse
-import json
-import os
-import subprocess
-import tempfile
 from pathlib import Path
+
+from runs import Runs, arguments, assets, interval, table, train
 
 
 def main():
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
-    assets = Path(os.environ.get("ONSA_ASSETS", Path.home() / ".cache/onsa/assets"))
-    parser.add_argument("--epochs", type=int, default=20)
+    arguments(parser)
+    parser.set_defaults(device="cpu")
+    parser.add_argument("--epochs", type=int, default=60)
     parser.add_argument("--imgsz", type=int, default=416)
-    parser.add_argument("--seeds", type=int, nargs="*", default=[0])
-    parser.add_argument("--photos", type=Path, default=assets / "photos")
+    parser.add_argument("--seeds", type=int, nargs="*", default=[0, 1, 2])
+    parser.add_argument("--photos", type=Path, default=assets() / "photos")
     parser.add_argument("--replay", type=Path, help="a folder of photographs to be mixed in, best others than --photos")
-    parser.add_argument("--more", nargs="*", default=[], help="further arguments of add_classes=true, such as distill=2")
-    parser.add_argument("--only", nargs="*", help="which of the rows to run, such as kept")
-    parser.add_argument("--onsa", type=Path, default=Path(__file__).parents[1] / "target/release/onsa")
-    parser.add_argument("--keep", type=Path, help="where the run folders stay; by default they are removed")
+    parser.add_argument("--variant", nargs="+", action="append", default=[], metavar=("NAME", "KEY=VALUE"))
+    parser.add_argument("--only", nargs="*", help="which of the rows to run, such as kept; variants always are")
     args = parser.parse_args()
     photos = f"old_data={args.photos}"
-    rows = {
-        "tree alone": [],
-        "plain": ["add_classes=plain", photos, "lr0=0.002"],
-        "kept": ["add_classes=true", photos, *args.more],
-    }
+    rows = {"alone": [], "plain": ["add_classes=plain", photos, "lr0=0.002"], "kept": ["add_classes=true", photos]}
     if args.replay:
-        rows["kept, replay"] = ["add_classes=true", photos, f"replay={args.replay}", *args.more]
-    with tempfile.TemporaryDirectory() as scratch:
-        project = args.keep or Path(scratch)
-        print(f"{'run':<14}{'seed':>5}{'tree mAP50':>12}{'mAP50-95':>10}{'agreement':>11}{'objects':>9}{'img/s':>7}")
-        for seed in args.seeds:
-            for name, more in rows.items():
-                if not args.only or name in args.only:
-                    run(args, assets, project, name, seed, more)
+        rows["kept+replay"] = ["add_classes=true", photos, f"replay={args.replay}"]
+    rows = {name: words for name, words in rows.items() if args.only is None or name in args.only}
+    for name, *more in args.variant:
+        rows[name] = ["add_classes=true", photos, *(f"replay={args.replay}" if w == "replay=photos" else w for w in more)]
+    keep = Runs(args)
+
+    def key(name, seed):
+        words = ["replay=photos" if w.startswith("replay=") else w for w in rows[name] if not w.startswith("old_data=")]
+        own = {"row": name, "seed": seed, "words": words}
+        return {"bench": "add_classes", **own, "epochs": args.epochs, "imgsz": args.imgsz, "device": args.device}
+
+    def task(name, seed):
+        words = [
+            f"model={assets() / 'yolov12n.onnx'}", f"data={assets() / 'trees/data.yaml'}", f"imgsz={args.imgsz}", "batch=8",
+            "plots=false", f"seed={seed}", f"device={args.device}", *keep.threads(args.jobs), *rows[name],
+        ]  # fmt: skip
+        # A variant's own epochs hold.
+        words += [] if any(w.startswith("epochs=") for w in words) else [f"epochs={args.epochs}"]
+        return key(name, seed), lambda end: train(args.onsa, words, "metrics/mAP50-95(B)", end)
+
+    keep.all([task(name, seed) for seed in args.seeds for name in rows])
+    print(f"\n{args.epochs} epochs, {args.imgsz} px, batch 8, device={args.device}, {args.jobs} runs at a time, seeds {args.seeds}")
+    lines, lost = [], []
+    for name in rows:
+        done = [run for seed in args.seeds if (run := keep.get(key(name, seed)))]
+        if done:
+            lines.append([name, len(done), *line(done)])
+            lost += [f"{name}: {what}" for what in losses(done)]
+    table(["run", "seeds", "Tree mAP50", "each", "Tree mAP50-95", "old classes", "each", "objects", "img/s"], lines)
+    print("\n".join(lost))
 
 
-def run(args, assets, project, name, seed, more):
-    command = [
-        args.onsa, "train", f"model={assets / 'yolov12n.onnx'}", f"data={assets / 'trees/data.yaml'}",
-        f"epochs={args.epochs}", f"imgsz={args.imgsz}", "batch=8", f"seed={seed}", "device=cpu",
-        f"project={project}", f"name={name.replace(', ', '-').replace(' ', '-')}-{seed}", "--json", *more,
-    ]  # fmt: skip
-    done = subprocess.run(command, stdout=subprocess.PIPE, check=True)
-    document = json.loads(done.stdout)
-    trees = next(c for c in document["metrics"]["per_class"] if c["name"] == "Tree")
-    kept = document.get("added_classes")
-    agreement = f"{kept['after']:.3f}" if kept and kept["after"] is not None else "-"
-    objects = sum(c["boxes"] for c in kept["old"]) if kept else "-"
-    rate = document["images_per_second"]
-    print(
-        f"{name:<14}{seed:>5}{trees['ap50']:>12.3f}{trees['ap']:>10.3f}{agreement:>11}{objects:>9}{rate:>7.1f}", flush=True
-    )
-    for c in kept["old"] if kept else []:
-        print(f"    {c['name']:<20}{c['boxes']:>4} objects  {c['after']:.3f}", flush=True)
+def line(done):
+    trees = [next(c for c in run["document"]["metrics"]["per_class"] if c["name"] == "Tree") for run in done]
+    ap50 = [tree["ap50"] for tree in trees]
+    kept = [run["document"]["added_classes"] for run in done if "added_classes" in run["document"]]
+    after = [k["after"] for k in kept if k["after"] is not None]
+    each = lambda values: " ".join(f"{value:.3f}" for value in values)
+    objects = sum(c["boxes"] for c in kept[0]["old"]) if kept else "-"
+    old = [interval(after), each(after), objects] if after else ["-", "-", "-"]
+    rate = sum(run["images_per_second"] for run in done) / len(done)
+    return [interval(ap50), each(ap50), interval([tree["ap"] for tree in trees]), *old, f"{rate:.1f}"]
+
+
+def losses(done):
+    """Old classes that are below .98 in some seed."""
+    for run in done:
+        classes = run["document"].get("added_classes", {}).get("old", [])
+        worst = [f"{c['name']} {c['after']:.2f} ({c['boxes']})" for c in classes if c["after"] < 0.98]
+        if worst:
+            yield ", ".join(worst)
 
 
 if __name__ == "__main__":

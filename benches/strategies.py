@@ -1,173 +1,120 @@
 #!/usr/bin/env python3
-"""Every strategy of fine-tuning on a detection set and on a classification set, several seeds each.
+"""Every strategy of fine-tuning on three small sets, several seeds each: accuracy with intervals, time and memory.
 
     cargo build --release && target/release/onsa demo --fetch-only && python3 benches/classify_data.py /tmp/sets
-    python3 benches/strategies.py --classify /tmp/sets/stamps [--classify-model FILE] [--detect DATA] [--detect-model FILE]
-        [--device auto] [--seeds 0 1 2] [--strategies default head freeze full gradual auto scratch] [--epochs 60]
-        [--detect-imgsz 416] [--classify-imgsz 224] [--batch 16] [--only detect|classify] [--csv FILE] [--extra key=value ...]
+    python3 benches/strategies.py --sets-folder /tmp/sets [--sets trees stamps fashion] [--seeds 0 1 2] [--tree-seeds 0 1 2 3 4 5]
+        [--strategies default full ...] [--epochs N] [--device auto] [--jobs 1] [--limit MINUTES] [--results FILE.jsonl]
+        [--extra key=value ...]
 
-The detection set is by default the tree tiles with YOLO12n, the classification model EfficientNet-Lite0, both from `onsa demo
---fetch-only`. `scratch` is the default recipe from random values. Of each strategy: mean and 95 % t interval over seeds of
-the last epoch's figure on the validation images (mAP50-95; top-1) and of the best epoch's, the mean time of a run, and the
-peak memory of the process and, with an NVIDIA GPU, of the GPU (nvidia-smi, less what was in use before). A strategy that a
-device does not have says so and is left out. Needs Python's standard library only.
+- trees: aerial tiles, YOLO12n with COCO weights, 416 px, batch 8, 60 epochs; mAP50-95 (mAP50 beside it);
+- stamps: 162 training and 157 validation photographs of nine categories, EfficientNet-Lite0 with ImageNet weights, 160 px,
+  batch 16, 60 epochs; top-1;
+- fashion: 2,000 training and 2,000 test images of Fashion-MNIST, the same weights, 224 px, batch 32, 20 epochs; top-1.
+
+`scratch` is the default recipe from random values, `backbone` is freeze=backbone. The tables give mean and 95 % t interval over
+seeds of the last epoch's figure on the validation images and of the best epoch's. Time and memory are of a short run by
+itself (--alone-epochs, seed 0, nothing beside it): the mean second of its epochs after the first, images a second, the
+peak memory of the process and, with an NVIDIA GPU, what the GPU's use rose by (nvidia-smi). Needs Python's standard library only.
 """
 
 import argparse
-import csv
-import json
-import math
-import os
-import shutil
-import subprocess
-import sys
-import tempfile
-import threading
-import time
 from pathlib import Path
 
-ROOT = Path(__file__).parents[1]
-ALL = ["default", "head", "freeze", "full", "gradual", "auto", "scratch"]
-# 97.5 % quantiles of Student's distribution for 1 to 9 degrees of freedom.
-T975 = [12.706, 4.303, 3.182, 2.776, 2.571, 2.447, 2.365, 2.306, 2.262]
+from runs import Runs, arguments, assets, interval, table, train
+
+ALL = ["default", "full", "backbone", "freeze", "gradual", "auto", "head", "lora", "scratch"]
 FIGURE = {"detect": "metrics/mAP50-95(B)", "classify": "metrics/accuracy_top1"}
 
 
-def main():
-    assets = Path(os.environ.get("ONSA_ASSETS", Path.home() / ".cache/onsa/assets"))
-    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
-    parser.add_argument("--onsa", type=Path, default=ROOT / "target/release/onsa")
-    parser.add_argument("--detect", default=str(assets / "trees/data.yaml"))
-    parser.add_argument("--detect-model", default=str(assets / "yolov12n.onnx"))
-    parser.add_argument("--classify")
-    parser.add_argument("--classify-model", default=str(assets / "efficientnet-lite0-57934424.pth"))
-    parser.add_argument("--device", default="auto")
-    parser.add_argument("--seeds", type=int, nargs="+", default=[0, 1, 2])
-    parser.add_argument("--strategies", nargs="+", default=ALL, choices=ALL)
-    parser.add_argument("--epochs", type=int, default=60)
-    parser.add_argument("--detect-imgsz", type=int, default=416)
-    parser.add_argument("--classify-imgsz", type=int, default=224)
-    parser.add_argument("--batch", type=int, default=16)
-    parser.add_argument("--only", choices=["detect", "classify"])
-    parser.add_argument("--csv", type=Path, help="every run's figures")
-    parser.add_argument("--extra", nargs="*", default=[], help="further train arguments, key=value")
-    args = parser.parse_args()
-    sets = [("detect", args.detect, args.detect_model, args.detect_imgsz)]
-    if args.classify:
-        sets.append(("classify", args.classify, args.classify_model, args.classify_imgsz))
-    elif args.only == "classify":
-        parser.error("--only classify needs --classify FOLDER")
-    rows = []
-    with tempfile.TemporaryDirectory() as scratch:
-        for task, data, model, imgsz in sets:
-            if args.only in (None, task):
-                rows += compare(args, Path(scratch), task, data, model, imgsz)
-    if args.csv:
-        with open(args.csv, "w", newline="") as file:
-            writer = csv.DictWriter(file, fieldnames=list(rows[0]))
-            writer.writeheader()
-            writer.writerows(rows)
-
-
-def compare(args, scratch, task, data, model, imgsz):
-    print(f"\n{task}: {data}, {Path(model).name}, {args.epochs} epochs, {imgsz} px, batch {args.batch}, device={args.device}")
-    print(f"{'strategy':<9} {'last epoch':<26} {'best epoch':<26} {'s a run':>8} {'RSS MiB':>8} {'GPU MiB':>8}  chosen")
-    rows = []
-    for strategy in args.strategies:
-        runs = []
-        for seed in args.seeds:
-            run = train(args, scratch, (task, data, model, imgsz), strategy, seed)
-            if isinstance(run, str):
-                print(f"{strategy:<9} {run}", flush=True)
-                break
-            runs.append(run)
-        else:
-            mean = lambda key: sum(run[key] for run in runs) / len(runs)
-            gpu = max(run["gpu"] for run in runs)
-            print(
-                f"{strategy:<9} {interval([run['last'] for run in runs]):<26} {interval([run['best'] for run in runs]):<26} "
-                f"{mean('seconds'):>8.1f} {max(run['rss'] for run in runs):>8.0f} {gpu if gpu else '':>8}  "
-                f"{', '.join(sorted({run['chosen'] for run in runs}))}",
-                flush=True,
-            )
-            rows += runs
-    return rows
-
-
-def interval(values):
-    """The mean and its 95 % t interval."""
-    mean, n = sum(values) / len(values), len(values)
-    if n < 2 or n - 2 >= len(T975):
-        return f"{mean:.3f}"
-    half = T975[n - 2] * math.sqrt(sum((v - mean) ** 2 for v in values) / (n - 1) / n)
-    return f"{mean:.3f} [{mean - half:.3f}, {mean + half:.3f}]"
-
-
-def train(args, scratch, job, strategy, seed):
-    """One run's figures; a text where the device does not have the strategy."""
-    task, data, model, imgsz = job
-    command = [
-        str(args.onsa), "train", f"task={task}", f"model={model}", f"data={data}", f"epochs={args.epochs}", f"imgsz={imgsz}",
-        f"batch={args.batch}", f"seed={seed}", f"device={args.device}", "plots=false", f"project={scratch}",
-        f"name={task}-{strategy}-{seed}", *args.extra, "--json",
-    ]  # fmt: skip
-    command.append("pretrained=false" if strategy == "scratch" else f"strategy={strategy}")
-    watch = GpuMemory()
-    begun = time.time()
-    process = subprocess.Popen(command, stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True)
-    noise = []
-    reader = threading.Thread(target=lambda: noise.extend(process.stderr), daemon=True)
-    reader.start()
-    answer = process.stdout.read()
-    _, status, usage = os.wait4(process.pid, 0)
-    process.returncode = os.waitstatus_to_exitcode(status)
-    reader.join()
-    seconds = time.time() - begun
-    gpu = watch.end()
-    text = "".join(noise)
-    if process.returncode != 0:
-        if "on the processor only" in text:
-            return "not on this device"
-        sys.exit(f"{' '.join(command)}\n{text}")
-    document = json.loads(answer)
-    with open(Path(document["run_dir"]) / "results.csv") as file:
-        column = [float(row[FIGURE[task]]) for row in csv.DictReader(file) if row[FIGURE[task]]]
-    chosen = next((line.split(":")[1].split(",")[0].strip() for line in text.splitlines() if line.startswith("strategy=auto")), "")
-    shutil.rmtree(document["run_dir"])
+def sets(folder):
+    photographs = {"task": "classify", "model": assets() / "efficientnet-lite0-57934424.pth"}
+    classify = ["default", "head", "freeze", "full", "gradual", "auto", "lora", "scratch"]
     return {
-        "task": task, "strategy": strategy, "seed": seed, "last": column[-1], "best": max(column), "seconds": round(seconds, 2),
-        "rss": usage.ru_maxrss / 1024, "gpu": gpu, "chosen": chosen,
+        "trees": {
+            "task": "detect", "model": assets() / "yolov12n.onnx", "data": assets() / "trees/data.yaml", "imgsz": 416, "batch": 8,
+            "epochs": 60, "strategies": ["default", "full", "backbone", "gradual", "auto", "lora", "head"],
+        },
+        "stamps": {**photographs, "data": folder / "stamps", "imgsz": 160, "batch": 16, "epochs": 60, "strategies": classify},
+        "fashion": {**photographs, "data": folder / "fashion-2000", "imgsz": 224, "batch": 32, "epochs": 20, "strategies": classify},
     }  # fmt: skip
 
 
-class GpuMemory(threading.Thread):
-    """The largest use of the GPU's memory until `end`, MiB; 0 without one."""
+def words(job, strategy, seed, epochs, args, jobs):
+    how = {"scratch": "pretrained=false", "backbone": "freeze=backbone"}.get(strategy, f"strategy={strategy}")
+    return [
+        f"task={job['task']}", f"model={job['model']}", f"data={job['data']}", f"epochs={epochs}", f"imgsz={job['imgsz']}",
+        f"batch={job['batch']}", f"seed={seed}", f"device={args.device}", "plots=false", how, *args.keep.threads(jobs), *args.extra,
+    ]  # fmt: skip
 
-    def __init__(self):
-        super().__init__(daemon=True)
-        self.ended, self.most = False, 0
-        self.before = self.used()
-        if self.before is not None:
-            self.start()
 
-    def used(self):
-        if not shutil.which("nvidia-smi"):
-            return None
-        query = ["nvidia-smi", "--query-gpu=memory.used", "--format=csv,noheader,nounits", "--id=0"]
-        answer = subprocess.run(query, stdout=subprocess.PIPE, text=True)
-        return int(answer.stdout) if answer.returncode == 0 else None
+def main():
+    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
+    arguments(parser)
+    parser.add_argument("--sets-folder", type=Path, default=Path("/tmp/sets"), help="what classify_data.py wrote")
+    parser.add_argument("--sets", nargs="+", default=["trees", "stamps", "fashion"], choices=["trees", "stamps", "fashion"])
+    parser.add_argument("--seeds", type=int, nargs="+", default=[0, 1, 2])
+    parser.add_argument("--tree-seeds", type=int, nargs="+", default=[0, 1, 2, 3, 4, 5])
+    parser.add_argument("--strategies", nargs="+", choices=ALL, help="by default those of each set")
+    parser.add_argument("--epochs", type=int, help="by default those of each set")
+    parser.add_argument("--alone-epochs", type=int, default=4, help="of the short runs for time and memory; 0: none")
+    parser.add_argument("--extra", nargs="*", default=[], help="further train arguments, key=value")
+    args = parser.parse_args()
+    args.keep = Runs(args)
+    for name in args.sets:
+        measure(args, name, sets(args.sets_folder)[name])
 
-    def run(self):
-        while not self.ended:
-            self.most = max(self.most, (self.used() or 0) - self.before)
-            time.sleep(0.2)
 
-    def end(self):
-        if self.before is None:
-            return 0
-        self.ended = True
-        self.join()
-        return self.most
+def measure(args, name, job):
+    strategies = [s for s in args.strategies or job["strategies"] if args.strategies or s in job["strategies"]]
+    seeds = args.tree_seeds if name == "trees" else args.seeds
+    epochs = args.epochs or job["epochs"]
+
+    def key(strategy, seed, epochs, alone):
+        own = {"set": name, "strategy": strategy, "seed": seed, "epochs": epochs, "alone": alone, "extra": args.extra}
+        return {"bench": "strategies", **own, "device": args.device}
+
+    def task(strategy, seed, epochs, alone):
+        def work(end):
+            given = words(job, strategy, seed, epochs, args, 1 if alone else args.jobs)
+            return train(args.onsa, given, FIGURE[job["task"]], end, alone)
+
+        return key(strategy, seed, epochs, alone), work
+
+    short = args.alone_epochs
+    # Seeds outside: what an interruption leaves has every strategy.
+    args.keep.all([task(strategy, seed, epochs, False) for seed in seeds for strategy in strategies])
+    args.keep.all([task(strategy, 0, short, True) for strategy in strategies if short], jobs=1)
+    rows = []
+    for strategy in strategies:
+        done = [run for seed in seeds if (run := args.keep.get(key(strategy, seed, epochs, False)))]
+        alone = args.keep.get(key(strategy, 0, short, True))
+        rows.append([strategy, *figures(job, done), *cost(alone)])
+    size = f"{job['imgsz']} px, batch {job['batch']}, {epochs} epochs, device={args.device}, {args.jobs} runs at a time"
+    print(f"\n{name}: {job['model'].name}, {size}; time and memory of runs of {short} epochs alone")
+    what = "mAP50-95" if job["task"] == "detect" else "top-1"
+    beside = "mAP50, best epoch" if job["task"] == "detect" else "balanced accuracy, best epoch"
+    head = ["strategy", "seeds", f"{what}, last epoch", f"{what}, best epoch", beside, "each seed's last", "s a run"]
+    table([*head, "s an epoch", "images/s", "RSS MiB", "GPU MiB", "auto chose"], rows)
+
+
+def figures(job, done):
+    if not done:
+        return [0, "-", "-", "-", "-", "-"]
+    metrics = [run["document"].get("metrics", {}) for run in done]
+    beside = [m["map50" if job["task"] == "detect" else "balanced_accuracy"] for m in metrics]
+    last = [run["last"] for run in done]
+    best = interval([run["best"] for run in done])
+    each = " ".join(f"{value:.3f}" for value in last)
+    return [len(done), interval(last), best, interval(beside), each, f"{sum(r['seconds'] for r in done) / len(done):.1f}"]
+
+
+def cost(alone):
+    if not alone:
+        return ["-"] * 5
+    epochs = alone["epoch_seconds"][1:] or alone["epoch_seconds"]
+    mean = sum(epochs) / len(epochs)
+    gpu = "-" if alone["gpu"] is None else alone["gpu"]
+    return [f"{mean:.3f}", f"{alone['images_per_second']:.0f}", alone["rss"], gpu, alone["chosen"] or "-"]
 
 
 if __name__ == "__main__":
