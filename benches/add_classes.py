@@ -3,6 +3,7 @@
 
     cargo build --release && target/release/onsa demo --fetch-only
     python3 benches/add_classes.py [--epochs 60] [--imgsz 416] [--seeds 0 1 2] [--photos FOLDER] [--replay FOLDER] [--only NAME ...]
+        [--many FOLDER]
         [--variant NAME key=value ...]... [--device cpu] [--jobs 1] [--limit MINUTES] [--results FILE.jsonl]
 
 For each seed, on the tree tiles at batch 8 with the default recipe:
@@ -11,7 +12,8 @@ For each seed, on the tree tiles at batch 8 with the default recipe:
 - plain: both, without anything that teaches the old classes (add_classes=plain), at the learning rate of "alone" (.002);
 - kept: add_classes=true;
 - kept+replay: the same with the photographs of --replay mixed in, without labels, where that is given;
-- each --variant: add_classes=true with the arguments given; with replay=photos, the photographs of --replay.
+- each --variant: add_classes=true with the arguments given; with replay=photos, the photographs of --replay, with
+  replay=many, those of --many.
 
 mAP50 of trees is that of the best epoch on the 9 validation tiles. Old classes: agreement with the starting model on the
 photographs (--photos; by default the two that the assets carry), that is mAP50 with its own detections of confidence .25 and more
@@ -33,6 +35,7 @@ def main():
     parser.add_argument("--seeds", type=int, nargs="*", default=[0, 1, 2])
     parser.add_argument("--photos", type=Path, default=assets() / "photos")
     parser.add_argument("--replay", type=Path, help="a folder of photographs to be mixed in, best others than --photos")
+    parser.add_argument("--many", type=Path, help="another such folder, with more images")
     parser.add_argument("--variant", nargs="+", action="append", default=[], metavar=("NAME", "KEY=VALUE"))
     parser.add_argument("--only", nargs="*", help="which of the rows to run, such as kept; variants always are")
     args = parser.parse_args()
@@ -42,21 +45,24 @@ def main():
         rows["kept+replay"] = ["add_classes=true", photos, f"replay={args.replay}"]
     rows = {name: words for name, words in rows.items() if args.only is None or name in args.only}
     for name, *more in args.variant:
-        rows[name] = ["add_classes=true", photos, *(f"replay={args.replay}" if w == "replay=photos" else w for w in more)]
+        folders = {"replay=photos": f"replay={args.replay}", "replay=many": f"replay={args.many}"}
+        rows[name] = ["add_classes=true", photos, *(folders.get(word, word) for word in more)]
     keep = Runs(args)
 
     def key(name, seed):
-        words = ["replay=photos" if w.startswith("replay=") else w for w in rows[name] if not w.startswith("old_data=")]
+        short = {f"replay={args.replay}": "replay=photos", f"replay={args.many}": "replay=many"}
+        words = [short.get(word, word) for word in rows[name] if not word.startswith("old_data=")]
         own = {"row": name, "seed": seed, "words": words}
         return {"bench": "add_classes", **own, "epochs": args.epochs, "imgsz": args.imgsz, "device": args.device}
 
     def task(name, seed):
         words = [
             f"model={assets() / 'yolov12n.onnx'}", f"data={assets() / 'trees/data.yaml'}", f"imgsz={args.imgsz}", "batch=8",
-            "plots=false", f"seed={seed}", f"device={args.device}", *keep.threads(args.jobs), *rows[name],
+            f"epochs={args.epochs}", "plots=false", f"seed={seed}", f"device={args.device}", *keep.threads(args.jobs),
         ]  # fmt: skip
-        # A variant's own epochs hold.
-        words += [] if any(w.startswith("epochs=") for w in words) else [f"epochs={args.epochs}"]
+        # A variant's own arguments hold.
+        own = {word.split("=")[0] for word in rows[name]}
+        words = [word for word in words if word.split("=")[0] not in own] + rows[name]
         return key(name, seed), lambda end: train(args.onsa, words, "metrics/mAP50-95(B)", end)
 
     keep.all([task(name, seed) for seed in args.seeds for name in rows])

@@ -152,6 +152,11 @@ fn what_a_strategy_freezes_stays_as_it_was_to_the_last_bit() {
         !["conv1.", "bn1.", "layer1.", "layer2."].iter().any(|p| n.starts_with(p)) && !n.contains(".bn2.")
     }));
     assert!(parts.iter().any(|n| n.contains("layer3.0.bn1.running_mean")), "{parts:?}");
+    // The saved weights have the adapters taken in; norms, biases and what is too thin for an adapter stay.
+    let lora = changed(&[("strategy", "lora"), ("lora_rank", "2"), ("freeze", "layer1"), ("name", "lora")]);
+    assert!(lora.iter().any(|name| name == "layer2.0.conv1.weight") && lora.iter().any(is_head), "{lora:?}");
+    assert!(lora.iter().all(|name| is_head(name) || name.contains("conv") || name.contains("downsample.0")));
+    assert!(lora.iter().all(|name| !name.starts_with("layer1.") && !name.contains("lora")), "{lora:?}");
     let full = compare(&run(folder.path(), &[("strategy", "full"), ("name", "full")]).last, &first);
     assert!(full.1.is_empty(), "unchanged: {:?}", full.1);
 }
@@ -208,7 +213,9 @@ fn a_stopped_run_resumes_to_the_same_bytes_in_every_strategy() {
     let folder = tempfile::tempdir().unwrap();
     draw(folder.path());
     // 24 images in batches of 6: 4 steps an epoch. Stopped within an epoch, and where a stage has just begun.
-    for (strategy, steps) in [("default", 6), ("head", 6), ("gradual", 4), ("gradual", 5)] {
+    for (strategy, steps) in
+        [("default", 6), ("head", 6), ("lora", 3), ("lora", 6), ("gradual", 4), ("gradual", 5)]
+    {
         let more = |name: &'static str| {
             [
                 ("strategy", strategy),

@@ -1,11 +1,13 @@
 //! The graph: what is computed, with every shape known.
 
+mod adapt;
 mod op;
 mod params;
 mod split;
 
 use std::ops::Range;
 
+pub use adapt::Adapter;
 pub use op::{Activation, Attention, Conv, ConvGeometry, Node, Op};
 pub use params::{ParamInfo, Params, Role};
 pub use split::Split;

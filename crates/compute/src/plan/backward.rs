@@ -135,8 +135,13 @@ impl Lowering<'_> {
                 }
             }
             Op::Add => {
+                let is_sum_of_two = inputs[0] != inputs[1];
                 for input in inputs {
-                    if self.needs_grad[input.index()] {
+                    // A convolution only reads its result's gradient: it may read the sum's, where that is all of it.
+                    let only_read = matches!(self.graph.nodes()[input.index()].op, Op::Conv2d { .. });
+                    if is_sum_of_two && only_read && self.sole_consumer(input).is_some() {
+                        self.places.alias_grad(input, value);
+                    } else if self.needs_grad[input.index()] {
                         let (y, add) = self.destination(input);
                         self.steps.push(Step::Copy { x: dy, y, add });
                     }

@@ -79,7 +79,7 @@ impl<'a> Lowering<'a> {
     }
 
     /// The only consumer of a value, if there is one and no more.
-    fn sole_consumer(&self, value: Value) -> Option<usize> {
+    pub(super) fn sole_consumer(&self, value: Value) -> Option<usize> {
         match self.consumers[value.index()][..] {
             [node] if node != usize::MAX => Some(node),
             _ => None,

@@ -1,9 +1,10 @@
 //! From a description of a network to its graph.
 
-use onsa_compute::graph::{Graph, Params, Role, Value};
+use onsa_compute::graph::{Adapter, Graph, Params, Role, Value};
 
 use super::blocks::{BOX_BINS, ClassBranch, Head, area_heads, detect, psa_heads};
 use super::error::ModelError;
+use super::lora::LowRank;
 use super::normalise::Normalise;
 use super::registry::{Family, Task};
 use super::scaling::{Scale, Scaling};
@@ -240,6 +241,10 @@ pub struct Model {
     pub levels: Vec<Level>,
     /// Bins of each box side's distance distribution.
     pub box_bins: usize,
+    /// What adapters stand beside its layers, where some do.
+    pub low_rank: Option<LowRank>,
+    /// Their parameters.
+    pub adapters: Vec<Adapter>,
 }
 
 impl Model {
@@ -266,6 +271,8 @@ impl Model {
                 input,
                 levels: Vec::new(),
                 box_bins: BOX_BINS,
+                low_rank: None,
+                adapters: Vec::new(),
             });
         }
         let (features, branch) = match a.family {
@@ -293,7 +300,9 @@ impl Model {
             graph.output(&output, result);
             levels.push(Level { output, stride: STRIDES[l], height, width });
         }
-        Ok(Model { architecture: a.clone(), graph, input, levels, box_bins: BOX_BINS })
+        let architecture = a.clone();
+        let (low_rank, adapters) = (None, Vec::new());
+        Ok(Model { architecture, graph, input, levels, box_bins: BOX_BINS, low_rank, adapters })
     }
 
     /// The same network for another batch or image size: the parameters, their order and places are the same.
@@ -301,7 +310,11 @@ impl Model {
     /// # Errors
     /// As [`Model::build`].
     pub fn resized(&self, size: [usize; 3]) -> Result<Model, ModelError> {
-        Model::build(&self.architecture, size)
+        let plain = Model::build(&self.architecture, size)?;
+        Ok(match &self.low_rank {
+            Some(low_rank) => plain.adapted(low_rank),
+            None => plain,
+        })
     }
 
     /// Dotted name of the head.

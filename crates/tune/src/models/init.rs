@@ -66,8 +66,8 @@ pub fn class_bias(classes: usize, stride: usize) -> f32 {
     (EXPECTED_OBJECTS / classes as f64 / positions).ln() as f32
 }
 
-/// `len` numbers, uniform in [-bound, bound).
-fn uniform(seed: u64, name: &str, len: usize, bound: f32) -> Vec<f32> {
+/// `len` numbers, uniform in [-bound, bound): a stream for each seed and parameter.
+pub(super) fn uniform(seed: u64, name: &str, len: usize, bound: f32) -> Vec<f32> {
     // FNV-1a of the name starts the parameter's own stream.
     let stream = name
         .bytes()

@@ -10,6 +10,7 @@ pub mod error;
 pub mod freeze;
 pub mod identify;
 pub mod init;
+pub mod lora;
 pub mod mobilenet_v3;
 pub mod norm;
 pub mod normalise;

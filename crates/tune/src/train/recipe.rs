@@ -76,14 +76,19 @@ crate::arguments! {
             /// Optimiser steps gather the gradients of about this many images; with add_classes=true those of a batch, unless given.
             nbs: u32 = 64, table::at_least_one;
             /// How to fine-tune: head trains the last layers alone on features that are computed once, freeze all but the
-            /// backbone, full everything with a small learning rate, gradual the head first and then more from the top; auto
-            /// chooses and says why; default does what the other arguments say.
+            /// backbone, full everything with a small learning rate, gradual the head first and then more from the top, lora
+            /// low-rank adapters beside the frozen layers, which the saved weights take in; auto chooses and says why; default
+            /// does what the other arguments say.
             strategy: Strategy = Strategy::Default, any;
             /// Modules that stay as they are, norm statistics included: the first N, `backbone`, or a list of indices, names
             /// and patterns with *.
             freeze: Freeze = Freeze::Nothing, any;
             /// strategy=gradual: epochs until the next third of the network learns too; 0 for an eighth of all epochs.
             unfreeze: u32 = 0, any;
+            /// strategy=lora: channels of the adapters; more can learn more.
+            lora_rank: u32 = LORA_RANK, table::at_least_one;
+            /// strategy=lora: what the adapters give is multiplied by this over lora_rank.
+            lora_alpha: f64 = LORA_ALPHA, table::positive;
             /// The learning rate of each module as a fraction of that of the module above it.
             layer_decay: f64 = 1.0, table::positive_unit;
             /// The last N epochs run without mosaic, mixup, cutmix and copy-paste; 0 never turns them off.
@@ -202,6 +207,10 @@ crate::arguments! {
     }
 }
 
+/// The default of `lora_rank`.
+const LORA_RANK: u32 = 8;
+/// The default of `lora_alpha`.
+const LORA_ALPHA: f64 = 16.0;
 /// The default of `distill`.
 const DISTILL: f64 = 1.0;
 /// The default of `replay_ratio`.
@@ -376,7 +385,8 @@ impl Recipe {
         let detects = self.task == Task::Detect;
         let gradual = self.strategy == Strategy::Gradual;
         self.refuse_what_adds_no_classes()?;
-        let cases: [(&str, bool, String, &str); 14] = [
+        let lora = self.strategy == Strategy::Lora;
+        let cases: [(&str, bool, String, &str); 16] = [
             (
                 "cache",
                 !detects && self.cache == Cache::Disk,
@@ -394,6 +404,18 @@ impl Recipe {
                 self.unfreeze > 0 && !gradual,
                 self.unfreeze.to_string(),
                 "it belongs to strategy=gradual",
+            ),
+            (
+                "lora_rank",
+                self.lora_rank != LORA_RANK && !lora,
+                self.lora_rank.to_string(),
+                "it belongs to strategy=lora",
+            ),
+            (
+                "lora_alpha",
+                self.lora_alpha != LORA_ALPHA && !lora,
+                self.lora_alpha.to_string(),
+                "it belongs to strategy=lora",
             ),
             (
                 "auto_augment",

@@ -5,6 +5,7 @@ mod end;
 mod on_gpu;
 mod sweep;
 mod trial;
+mod validation;
 
 use std::path::{Path, PathBuf};
 use std::sync::Arc;
@@ -36,13 +37,10 @@ use super::strategy;
 use crate::data::cache::ImageCache;
 use crate::data::dataset::Pixels;
 use crate::data::loader::{LoaderConfig, Position, TrainLoader};
-use crate::data::val_loader::ValConfig;
 use crate::durable;
 use crate::engine::{self, Features, HeadNetwork, Inference, Place, StepError, TrainStep, Wanted};
-use crate::evaluate::classify::{validate_classifier, validate_logits};
 use crate::evaluate::kept::Kept;
-use crate::evaluate::validate::{ValidateOptions, validate};
-use crate::evaluate::{Metrics, Postprocess, Validated};
+use crate::evaluate::{Metrics, Validated};
 use crate::models::Task;
 use checkpoint::checkpoint_path;
 use on_gpu::Feed;
@@ -291,8 +289,11 @@ impl<'a> Run<'a> {
         observer: &mut dyn Observer,
     ) -> Result<Run<'a>, TrainError> {
         let pool = Arc::clone(place.pool());
-        let model = prepared.opened.model.clone();
-        let params = prepared.opened.params.clone();
+        let model = prepared.network.clone();
+        let params = match &model.low_rank {
+            Some(_) => model.adapt(&prepared.opened.params, recipe.seed),
+            None => prepared.opened.params.clone(),
+        };
         let images = prepared.dataset.train.len();
         let choice = start::choose_optimiser(recipe, prepared.opened.names.len(), images);
         observer.message(&choice.reason);
@@ -316,7 +317,8 @@ impl<'a> Run<'a> {
         let trainable = on_gpu::trainable(&prepared);
         let mut step = TrainStep::new(&model, trainable.clone(), loss.clone(), Arc::clone(&pool));
         step.learn_from(prepared.added.as_ref().and_then(|added| added.teacher(&pool)));
-        let network = Inference::new(&model, params.clone(), Arc::clone(&pool));
+        let deployed = (&prepared.opened.model, prepared.opened.params.clone());
+        let network = Inference::new(deployed.0, deployed.1, Arc::clone(&pool));
         let (train_cache, val_cache) = prepared.caches(recipe)?;
         if let Place::Gpu(..) = place {
             observer.message(&format!("computing on {}", place.describe()));
@@ -341,9 +343,15 @@ impl<'a> Run<'a> {
             }
             Place::Gpu(device, precision, _) => {
                 let network = (&model, trainable.clone(), params.values.as_slice());
+                let deployed = &prepared.opened.model;
                 let data = (recipe, on_gpu::Images::new(&train_cache, recipe), features);
-                let side =
-                    on_gpu::GpuSide::new((device, *precision), network, loss.clone(), &optimiser, data)?;
+                let side = on_gpu::GpuSide::new(
+                    (device, *precision),
+                    (network, deployed),
+                    loss.clone(),
+                    &optimiser,
+                    data,
+                )?;
                 side.describe(observer);
                 Some(side)
             }
@@ -383,7 +391,7 @@ impl<'a> Run<'a> {
         let mut loader = self.feed()?;
         let before = if options.validate_start && self.counters.epoch == 0 && self.counters.batch == 0 {
             observer.message("validating the starting weights");
-            let start = self.params.clone();
+            let start = self.deployed(&self.params.values);
             let result = self.validation(&start, false, observer, stop)?;
             (!stop.load(Ordering::Relaxed)).then(|| result.metrics())
         } else {
@@ -469,7 +477,7 @@ impl<'a> Run<'a> {
             return Ok(());
         }
         self.stage = stage;
-        let model = &self.prepared.opened.model;
+        let model = &self.prepared.network;
         let trainable = strategy::trainable(model, self.recipe, stage)?;
         observer.message(&format!(
             "stage {} of {}: {}",
@@ -749,60 +757,6 @@ impl<'a> Run<'a> {
     fn batches(&self) -> u64 {
         let images = self.prepared.dataset.train.len();
         images.div_ceil((self.recipe.batch as usize).min(images)) as u64
-    }
-
-    fn averaged(&self) -> Params {
-        Params { infos: self.params.infos.clone(), values: self.ema.values().to_vec() }
-    }
-
-    fn val_config(&self) -> ValConfig {
-        ValConfig {
-            imgsz: self.recipe.imgsz,
-            batch: 2 * self.recipe.batch as usize,
-            workers: start::workers(self.recipe),
-            single_cls: self.recipe.single_cls,
-            ..ValConfig::default()
-        }
-    }
-
-    fn validation(
-        &mut self,
-        params: &Params,
-        keep: bool,
-        observer: &mut dyn Observer,
-        stop: &AtomicBool,
-    ) -> Result<Validated, TrainError> {
-        let loader = self.val_config();
-        let names = &self.prepared.opened.names;
-        if let Some((features, head)) = &self.val_features {
-            let logits = head.logits(params, features).map_err(StepError::Features)?;
-            return Ok(Validated::Classify(validate_logits(&logits, &features.classes(), names)?));
-        }
-        let progress = |done, all| {
-            observer.validating(done, all);
-            !stop.load(Ordering::Relaxed)
-        };
-        // Of classes that the labels do not cover, nothing can be right or wrong.
-        let classes = self.prepared.added.as_ref().map(|added| added.labelled_classes());
-        let postprocess = Postprocess { classes, ..Postprocess::validation() };
-        let options = ValidateOptions { loader, postprocess, keep };
-        if let Some(gpu) = &mut self.gpu {
-            return Ok(gpu.validate(&params.values, &self.val_cache, names, &options, progress)?);
-        }
-        Ok(match self.step.task() {
-            Task::Detect => {
-                self.network.set_params(params);
-                let loss = Some(&mut self.val_loss);
-                let found = validate(&mut self.network, &self.val_cache, names, &options, loss, progress)?;
-                Validated::Detect(found)
-            }
-            Task::Classify => {
-                self.network.set_params(params);
-                let loader = options.loader;
-                let found = validate_classifier(&mut self.network, &self.val_cache, names, loader, progress)?;
-                Validated::Classify(found)
-            }
-        })
     }
 }
 

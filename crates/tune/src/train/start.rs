@@ -45,6 +45,8 @@ pub struct Prepared {
     pub opened: Opened,
     /// How it is fine-tuned: the recipe's strategy, or what `auto` chose.
     pub strategy: Strategy,
+    /// The network that is trained: the model, or the model with adapters.
+    pub network: Model,
     /// What of it is trained.
     pub trainable: Trainable,
     /// What the run has beside, where it adds classes.
@@ -278,9 +280,10 @@ pub fn prepare_on(
         notes.push(text);
     };
     let recipe = &Recipe { strategy, ..recipe.clone() };
-    let trainable = strategy::trainable(&opened.model, recipe, strategy::stage_at(recipe, 0))?;
+    let network = strategy::network(&opened.model, recipe)?;
+    let trainable = strategy::trainable(&network, recipe, strategy::stage_at(recipe, 0))?;
     if trainable != Trainable::new(&opened.model, &Freeze::None)? {
-        note(strategy::describe(&opened.model, &trainable));
+        note(strategy::describe(&network, &trainable));
     }
     if opened.folded {
         let images = calibrate_norms(recipe, &dataset, &mut opened)?;
@@ -288,7 +291,7 @@ pub fn prepare_on(
             "the checkpoint's norms were folded into its convolutions: restored over {images} images"
         ));
     }
-    Ok(Prepared { dataset, opened, strategy, trainable, added, notes, images: None })
+    Ok(Prepared { dataset, opened, strategy, network, trainable, added, notes, images: None })
 }
 
 /// The same for a run that is continued: its own last weights give the architecture, its checkpoint will give the values.
@@ -329,11 +332,13 @@ pub fn prepare_resumed(
     opened.folded = false;
     // What the run started from, not its own last weights.
     opened.weights = begun_with;
-    let trainable = strategy::trainable(&opened.model, recipe, strategy::stage_at(recipe, 0))?;
+    let network = strategy::network(&opened.model, recipe)?;
+    let trainable = strategy::trainable(&network, recipe, strategy::stage_at(recipe, 0))?;
     Ok(Prepared {
         dataset,
         opened,
         strategy: recipe.strategy,
+        network,
         trainable,
         added,
         notes: Vec::new(),

@@ -6,6 +6,7 @@
 //! | head | the layers that give the logits; the rest runs once, its output is kept | the recipe's; a classifier's .002 |
 //! | freeze | all but `freeze` (the backbone where that is not given) | the recipe's |
 //! | full | everything | a fifth of the recipe's, less for lower layers with `layer_decay` |
+//! | lora | low-rank adapters beside the layers (but `freeze`'s), and the layers that give the logits | LORA_RATE |
 //! | gradual | the head first, then a further third of the rest every `unfreeze` epochs, from the top | the recipe's |
 //!
 //! A learning rate that the person gives holds in every strategy. Where classes are added (`add_classes=true`) the norms stay
@@ -15,6 +16,7 @@ use super::optimiser::auto::Choice;
 use super::optimiser::{Kind, ParamSlot};
 use super::recipe::Recipe;
 use super::recipe::values::{AddClasses, Strategy};
+use crate::models::lora::{LowRank, is_adapter};
 use crate::models::{Freeze, Model, ModelError, Task, Trainable};
 
 /// Of the recipe's learning rate, what a run takes that changes every layer a little.
@@ -42,7 +44,28 @@ pub fn unfreeze_every(recipe: &Recipe) -> u32 {
     if recipe.unfreeze > 0 { recipe.unfreeze } else { (recipe.epochs / 8).max(1) }
 }
 
-/// What is trained in a stage.
+/// The network that is trained: `model`, or with adapters where the strategy has them.
+///
+/// # Errors
+/// A part to freeze that the model does not have.
+pub fn network(model: &Model, recipe: &Recipe) -> Result<Model, ModelError> {
+    if recipe.strategy != Strategy::Lora {
+        return Ok(model.clone());
+    }
+    let asked = Trainable::new(model, &recipe.freeze.of_model())?;
+    let free: std::collections::HashSet<&str> = model
+        .graph
+        .params()
+        .iter()
+        .zip(&asked.params)
+        .filter(|(_, free)| **free)
+        .map(|(info, _)| info.name.as_str())
+        .collect();
+    let (rank, alpha) = (recipe.lora_rank as usize, recipe.lora_alpha);
+    Ok(model.adapted(&LowRank::beside(model, rank, alpha, |weight| free.contains(weight))))
+}
+
+/// What is trained in a stage, of [`network`]'s.
 ///
 /// # Errors
 /// A part to freeze that the model does not have; nothing left to train.
@@ -57,6 +80,18 @@ pub fn trainable(model: &Model, recipe: &Recipe, stage: usize) -> Result<Trainab
 fn by_strategy(model: &Model, recipe: &Recipe, stage: usize) -> Result<Trainable, ModelError> {
     match recipe.strategy {
         Strategy::Head => Trainable::new(model, &Freeze::AllButLogits),
+        Strategy::Lora => {
+            let asked = Trainable::new(model, &recipe.freeze.of_model())?;
+            let logits = Trainable::new(model, &Freeze::AllButLogits)?;
+            let infos = model.graph.params();
+            let learns: std::collections::HashSet<&str> = infos
+                .iter()
+                .zip(asked.params.iter().zip(&logits.params))
+                .filter(|(info, (asked, logit))| **asked && (**logit || is_adapter(&info.name)))
+                .map(|(info, _)| info.name.as_str())
+                .collect();
+            Trainable::without(model, |name| !learns.contains(name))
+        }
         Strategy::Gradual => {
             let modules = model.architecture.modules();
             let below = modules.len() - 1;
@@ -137,9 +172,20 @@ pub fn hasten_new_rows(recipe: &Recipe, model: &Model, slots: &mut [ParamSlot], 
 pub fn describe(model: &Model, trainable: &Trainable) -> String {
     let count = |wanted: bool| -> usize {
         let infos = model.graph.params().iter().zip(&trainable.params);
-        infos.filter(|(info, t)| info.role.is_trained() && **t == wanted).map(|(info, _)| info.len).sum()
+        let counts =
+            |info: &onsa_compute::ParamInfo| info.role.is_trained() && !info.name.ends_with(".lora_scale");
+        infos.filter(|(info, t)| counts(info) && **t == wanted).map(|(info, _)| info.len).sum()
     };
     let (frozen, trained) = (count(false), count(true));
+    if let Some(low_rank) = &model.low_rank {
+        return format!(
+            "training {trained} values: {} of adapters of rank {} beside {} layers, the rest in the last layers; {frozen} \
+             are frozen, the norms and their statistics too; the saved weights take the adapters in",
+            model.adapter_count(),
+            low_rank.rank,
+            low_rank.layers.len(),
+        );
+    }
     format!(
         "training {trained} of {} parameters; {frozen} are frozen, their norms' statistics too",
         trained + frozen
@@ -224,6 +270,18 @@ mod tests {
         let hastened = slots.iter().filter(|slot| slot.lr_scale == NEW_ROWS_RATE).count();
         assert_eq!(hastened, 6, "weight and bias on three levels");
         assert!(slots.iter().all(|slot| slot.lr_scale == NEW_ROWS_RATE || slot.lr_scale == 1.0));
+
+        let lora = recipe(&[("strategy", "lora"), ("freeze", "2"), ("lora_rank", "4")]);
+        let network = network(&model, &lora).unwrap();
+        let learns = super::trainable(&network, &lora, 0).unwrap();
+        let names: Vec<&str> = (network.graph.params().iter().zip(&learns.params))
+            .filter(|(_, learns)| **learns)
+            .map(|(info, _)| info.name.as_str())
+            .collect();
+        let logits = names.iter().filter(|name| !is_adapter(name)).count();
+        assert_eq!((logits, names.len() - logits), (12, 2 * network.adapters.len()), "{names:?}");
+        assert!(!names.iter().any(|name| name.starts_with("model.0.") || name.starts_with("model.1.")));
+        assert_eq!(learns.frozen_norms.len(), model.norm_names().len());
 
         let choice =
             |pairs: &[(&str, &str)]| crate::train::start::choose_optimiser(&recipe(pairs), 1, 100).lr0;

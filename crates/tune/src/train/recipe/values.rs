@@ -104,6 +104,8 @@ words! {
         Full = "full",
         /// The head learns first, then more and more from the top.
         Gradual = "gradual",
+        /// Low-rank adapters beside the frozen layers learn, and the layers that give the logits.
+        Lora = "lora",
         /// Chosen from the data, and explained.
         Auto = "auto",
     }

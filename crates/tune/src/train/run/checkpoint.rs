@@ -21,7 +21,7 @@ impl Run<'_> {
         files::write_weights(
             &path,
             &opened.model,
-            self.ema.values(),
+            &self.prepared.network.merged(self.ema.values()),
             &opened.names,
             licence,
             self.recipe.imgsz,

@@ -93,10 +93,10 @@ impl Feed {
 }
 
 impl GpuSide {
-    /// Brings model and optimiser to the GPU, and the features of the training images where the frozen part has run.
+    /// Brings model and optimiser to the GPU (`deployed` is the network as it is validated, without adapters), and the features of the training images where the frozen part has run.
     pub(super) fn new(
         (device, precision): (&Device, Precision),
-        (model, trainable, params): (&Model, Trainable, &[f32]),
+        ((model, trainable, params), deployed): ((&Model, Trainable, &[f32]), &Model),
         loss: LossConfig,
         optimiser: &Optimiser,
         (recipe, images, features): (&Recipe, Images<'_>, Option<Features>),
@@ -125,9 +125,9 @@ impl GpuSide {
         let usage = usage(model, &trainable, precision, &material);
         let validator = match model.task() {
             Task::Detect => {
-                Validator::Detect(Box::new(GpuValidator::new(&gpu, model, loss.clone(), precision)?))
+                Validator::Detect(Box::new(GpuValidator::new(&gpu, deployed, loss.clone(), precision)?))
             }
-            Task::Classify => Validator::Classify(Box::new(GuessValidator::new(&gpu, model, precision)?)),
+            Task::Classify => Validator::Classify(Box::new(GuessValidator::new(&gpu, deployed, precision)?)),
         };
         let network = (model, trainable);
         let trainer = trainer(&gpu, network, params, (loss, material.clone()), optimiser, precision)?;
@@ -452,7 +452,7 @@ pub(super) fn with_batch(
         let pixels = if kept { 0 } else { cache.bytes_needed() as usize };
         let room = if pixels <= free / PIXEL_SHARE { free - pixels } else { free };
         let trainable = trainable(prepared);
-        let usage = MemoryUse::new(&prepared.opened.model, &trainable, *precision).on_features(kept);
+        let usage = MemoryUse::new(&prepared.network, &trainable, *precision).on_features(kept);
         let side = recipe.imgsz as usize;
         let room = room.saturating_sub(usage.parameters());
         let batch = largest_batch(&usage, room, [side, side], prepared.dataset.train.len());
