@@ -83,7 +83,7 @@ def line(done):
     kept = [run["document"]["added_classes"] for run in done if "added_classes" in run["document"]]
     after = [k["after"] for k in kept if k["after"] is not None]
     each = lambda values: " ".join(f"{value:.3f}" for value in values)
-    objects = sum(c["boxes"] for c in kept[0]["old"]) if kept else "-"
+    objects = sum(c["count"] for c in kept[0]["old"]) if kept else "-"
     old = [interval(after), each(after), objects] if after else ["-", "-", "-"]
     rate = sum(run["images_per_second"] for run in done) / len(done)
     return [interval(ap50), each(ap50), interval([tree["ap"] for tree in trees]), *old, f"{rate:.1f}"]
@@ -93,7 +93,7 @@ def losses(done):
     """Old classes that are below .98 in some seed."""
     for run in done:
         classes = run["document"].get("added_classes", {}).get("old", [])
-        worst = [f"{c['name']} {c['after']:.2f} ({c['boxes']})" for c in classes if c["after"] < 0.98]
+        worst = [f"{c['name']} {c['after']:.2f} ({c['count']})" for c in classes if c["after"] < 0.98]
         if worst:
             yield ", ".join(worst)
 

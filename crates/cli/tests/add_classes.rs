@@ -190,9 +190,99 @@ fn what_cannot_be_added_is_refused_with_a_hint_and_nothing_is_written() {
     refused(2, &[add, "pretrained=false"], &["pretrained=false starts from nothing"]);
     refused(2, &[add, "strategy=head"], &["strategy=head"]);
     refused(2, &[add, "single_cls=true"], &["single_cls=true"]);
-    refused(2, &[add, "task=classify"], &["detectors only"]);
     refused(2, &[add, "replay_ratio=2"], &["it belongs to replay="]);
     refused(2, &["replay=old"], &["it belongs to add_classes=true"]);
     refused(2, &["distill=2"], &["it belongs to add_classes=true"]);
     refused(2, &["add_classes=maybe"], &["false, true, plain"]);
+}
+
+/// A classifier's data set: plain colours with a little noise, a folder a class.
+fn paint(folder: &Path, colours: &[(&str, [u8; 3])]) {
+    for (split, images) in [("train", 0..16u32), ("val", 16..24)] {
+        for (name, colour) in colours {
+            let to = folder.join(split).join(name);
+            std::fs::create_dir_all(&to).unwrap();
+            for i in images.clone() {
+                let noise = |x: u32, y: u32| ((x * 131 + y * 977 + i * 57) % 40) as u8;
+                let picture =
+                    RgbImage::from_fn(40, 40, |x, y| Rgb(colour.map(|c| c.saturating_add(noise(x, y)))));
+                picture.save(to.join(format!("{i:02}.png"))).unwrap();
+            }
+        }
+    }
+}
+
+#[test]
+fn a_classifier_keeps_its_classes_where_plain_fine_tuning_forgets_them() {
+    let folder = tempfile::tempdir().unwrap();
+    let at = folder.path();
+    paint(&at.join("old"), &[("night", [10, 10, 30]), ("sand", [200, 170, 90])]);
+    paint(&at.join("new"), &[("grass", [20, 150, 20]), ("brick", [170, 40, 30])]);
+    // What is replayed has no labels: the starting model says what is on it.
+    std::fs::create_dir(at.join("pictures")).unwrap();
+    for class in ["night", "sand"] {
+        for i in 0..8 {
+            let from = at.join(format!("old/train/{class}/{i:02}.png"));
+            std::fs::copy(from, at.join(format!("pictures/{class}{i}.png"))).unwrap();
+        }
+    }
+    let classify = |more: &[&str]| {
+        let usual = [
+            "train",
+            "task=classify",
+            "imgsz=32",
+            "batch=8",
+            "nbs=8",
+            "project=runs",
+            "optimizer=AdamW",
+            "auto_augment=none",
+            "erasing=0",
+            "hsv_h=0",
+            "hsv_s=0",
+            "workers=1",
+            "device=cpu",
+            "--json",
+        ];
+        onsa(at, &[&usual[..], more].concat())
+    };
+    let base = [
+        "model=yolov8n-cls",
+        "pretrained=false",
+        "data=old",
+        "epochs=16",
+        "lr0=0.002",
+        "name=base",
+        "plots=false",
+    ];
+    let base = document(&classify(&base));
+    assert!(base["metrics"]["top1"].as_f64().unwrap() > 0.9, "the old classes are known at first: {base}");
+    let start = format!("model={}", base["best"].as_str().unwrap());
+    let add = |mode: &str, name: &str, more: &[&str]| {
+        let (mode, name) = (format!("add_classes={mode}"), format!("name={name}"));
+        let usual = [start.as_str(), "data=new", "epochs=16", "lr0=0.002", &mode, &name];
+        let ran = classify(&[&usual[..], more].concat());
+        (document(&ran)["added_classes"].clone(), ran)
+    };
+    let of = |value: &Value| value.as_f64().unwrap();
+    let recall = |figures: &Value| {
+        let new = figures["new"].as_array().unwrap();
+        new.iter().map(|class| of(&class["recall"])).sum::<f64>() / new.len() as f64
+    };
+    let (plain, _) = add("plain", "plain", &["old_data=old", "plots=false"]);
+    assert_eq!((&plain["counted"], &plain["basis"]), (&"images".into(), &"labels".into()), "{plain}");
+    assert!(of(&plain["before"]) > 0.9 && recall(&plain) > 0.9, "{plain}");
+    assert!(of(&plain["after"]) < 0.3, "plain fine-tuning forgets: {plain}");
+    let (kept, ran) = add("true", "kept", &["old_data=old", "replay=pictures"]);
+    assert!(of(&kept["after"]) > 0.9 && recall(&kept) > 0.9, "{kept}");
+    assert!(ran.stderr.contains("classes: the model's 2 are kept, 2 added"), "{}", ran.stderr);
+    let report = std::fs::read_to_string(at.join("runs/kept/report.html")).unwrap();
+    assert!(report.contains("Old and new classes") && report.contains("accuracy"), "the report tells it");
+    let names = document(&onsa(at, &["inspect", "runs/kept/weights/best.safetensors", "--json"]));
+    assert_eq!(names["classes"].as_array().unwrap().len(), 4, "{names}");
+    assert_eq!(names["classes"][0], base["metrics"]["per_class"][0]["name"], "the old classes come first");
+    // Without labelled old images: agreement with the starting model, here on the replayed pictures.
+    let (agreed, ran) = add("true", "agreed", &["old_data=pictures", "replay=old", "plots=false"]);
+    assert_eq!((&agreed["basis"], &agreed["images"]), (&"agreement".into(), &16.into()), "{agreed}");
+    assert!(of(&agreed["after"]) > 0.9 && agreed["before"].is_null(), "{agreed}");
+    assert!(ran.stderr.contains("replay: 16 of the 32 images"), "{}", ran.stderr);
 }

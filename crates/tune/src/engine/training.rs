@@ -48,7 +48,9 @@ impl Loss {
     ) -> Result<LossItems, LossError> {
         match self {
             Loss::Detect(loss) => loss.compute_taught(outputs, levels, (n, targets), taught, gradients),
-            Loss::Classify(loss) => loss.compute(outputs[0], n, targets, Some(&mut *gradients[0])),
+            Loss::Classify(loss) => {
+                loss.compute_taught(outputs[0], n, targets, taught, Some(&mut *gradients[0]))
+            }
         }
     }
 }
@@ -88,7 +90,7 @@ impl TrainStep {
     ) -> TrainStep {
         let loss = match model.task() {
             Task::Detect => Loss::Detect(DetectLoss::new(loss)),
-            Task::Classify => Loss::Classify(CrossEntropy::new(loss.class_weights)),
+            Task::Classify => Loss::Classify(CrossEntropy::new(loss.class_weights).taught(loss.distill)),
         };
         TrainStep {
             model: model.clone(),

@@ -2,6 +2,7 @@
 
 use serde::{Deserialize, Serialize};
 
+use super::classify::ClassifyMetrics;
 use super::metrics::DetectMetrics;
 
 /// Classes named as the largest losses.
@@ -19,16 +20,27 @@ pub enum Basis {
     Agreement,
 }
 
-/// Confidence from which a detection of the starting model counts as an object.
+/// What the figures count.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(rename_all = "lowercase")]
+pub enum Counted {
+    /// A detector's objects: figures are average precision at an IoU of .5.
+    #[default]
+    Objects,
+    /// A classifier's images: figures are the share of a class's images that are taken for it.
+    Images,
+}
+
+/// Confidence from which what the starting model says counts: a detection as an object, a guess as an image of that class.
 pub const AGREED: f32 = 0.25;
 
-/// A class of the starting model. The figures are average precision at an IoU of .5, 0 to 1.
+/// A class of the starting model. The figures, 0 to 1, are those of [`Counted`].
 #[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
 pub struct ClassKept {
     /// Its name.
     pub name: String,
-    /// Its objects on the images.
-    pub boxes: u64,
+    /// Its objects on the images; a classifier's images of it.
+    pub count: u64,
     /// Of the starting model; none where this is what was measured against.
     pub before: Option<f64>,
     /// Of the new model.
@@ -40,17 +52,25 @@ pub struct ClassKept {
 pub struct ClassNew {
     /// Its name.
     pub name: String,
-    /// Its objects; 0: nothing is known of it.
-    pub boxes: u64,
-    /// Average precision at an IoU of .5.
-    pub ap50: f64,
-    /// Mean over IoU .5 to .95.
-    pub ap: f64,
+    /// Its objects, or images of it; 0: nothing is known of it.
+    pub count: u64,
+    /// A detector's average precision at an IoU of .5.
+    #[serde(skip_serializing_if = "Option::is_none", default)]
+    pub ap50: Option<f64>,
+    /// Its mean over IoU .5 to .95.
+    #[serde(skip_serializing_if = "Option::is_none", default)]
+    pub ap: Option<f64>,
+    /// A classifier's share of the class's images that are taken for it.
+    #[serde(skip_serializing_if = "Option::is_none", default)]
+    pub recall: Option<f64>,
 }
 
 /// Old classes before and after, and new ones.
 #[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
 pub struct Kept {
+    /// What is counted.
+    #[serde(default)]
+    pub counted: Counted,
     /// What the old classes' figures stand against.
     pub basis: Basis,
     /// Which images: an argument of the recipe, or the new data's validation images.
@@ -92,7 +112,7 @@ impl Kept {
             .filter(|class| (class.class as usize) < old)
             .map(|class| ClassKept {
                 name: class.name.clone(),
-                boxes: class.boxes,
+                count: class.boxes,
                 before: before.map(|metrics| ap50(metrics, &class.name)),
                 after: class.ap50,
             })
@@ -101,21 +121,48 @@ impl Kept {
             let found = on_new.per_class.iter().find(|c| c.name == *name);
             ClassNew {
                 name: name.clone(),
-                boxes: found.map_or(0, |c| c.boxes),
-                ap50: found.map_or(0.0, |c| c.ap50),
-                ap: found.map_or(0.0, |c| c.ap),
+                count: found.map_or(0, |c| c.boxes),
+                ap50: Some(found.map_or(0.0, |c| c.ap50)),
+                ap: Some(found.map_or(0.0, |c| c.ap)),
+                recall: None,
             }
         });
-        Kept {
-            basis,
-            source,
-            images: after.images,
-            old_classes: old,
-            before: mean(kept.iter().filter_map(|c| c.before)),
-            after: mean(kept.iter().map(|c| c.after)),
-            new: new.collect(),
-            old: kept,
-        }
+        let new = new.collect();
+        Kept::of(Counted::Objects, (basis, source, after.images), old, kept, new)
+    }
+
+    /// A classifier's, from the old classes that are on the images (of which there are `images`) and the figures on the new data.
+    pub fn of_images(
+        (basis, source, images): (Basis, String, u64),
+        names: &[String],
+        old: usize,
+        kept: Vec<ClassKept>,
+        on_new: &ClassifyMetrics,
+    ) -> Kept {
+        let new = names.iter().enumerate().skip(old).map(|(class, name)| {
+            let found = on_new.per_class.get(class);
+            ClassNew {
+                name: name.clone(),
+                count: found.map_or(0, |c| c.images),
+                ap50: None,
+                ap: None,
+                recall: Some(found.map_or(0.0, |c| c.recall)),
+            }
+        });
+        let new = new.collect();
+        Kept::of(Counted::Images, (basis, source, images), old, kept, new)
+    }
+
+    fn of(
+        counted: Counted,
+        (basis, source, images): (Basis, String, u64),
+        old_classes: usize,
+        old: Vec<ClassKept>,
+        new: Vec<ClassNew>,
+    ) -> Kept {
+        let before = mean(old.iter().filter_map(|c| c.before));
+        let after = mean(old.iter().map(|c| c.after));
+        Kept { counted, basis, source, images, old_classes, before, after, new, old }
     }
 
     /// The old classes that lost most, largest loss first.
@@ -129,10 +176,20 @@ impl Kept {
 
     /// What there is to say, a sentence or two each for old and new classes.
     pub fn sentences(&self) -> [String; 2] {
-        let objects: u64 = self.old.iter().map(|c| c.boxes).sum();
+        let objects: u64 = self.old.iter().map(|c| c.count).sum();
         let (seen, of) = (self.old.len(), self.old_classes);
         let on = format!("{} images of {}", self.images, self.source);
+        let images = self.counted == Counted::Images;
         let mut old = match (self.after, self.basis) {
+            (Some(after), Basis::Labels) if images => format!(
+                "old classes: accuracy {after:.3} after, {:.3} before (mean over classes), on {on} ({objects} images of {seen} of \
+                 {of} classes)",
+                self.before.unwrap_or(0.0)
+            ),
+            (Some(after), Basis::Agreement) if images => format!(
+                "old classes: agreement with the starting model {after:.3} (mean over classes; 1: nothing is lost), on {on}, of \
+                 which that takes {objects} for {seen} of {of} classes; labelled images (old_data=) would tell more"
+            ),
             (None, Basis::Labels) => format!("old classes: nothing can be said of them, for {on} show none"),
             (None, Basis::Agreement) => format!(
                 "old classes: nothing can be said of them, for the starting model finds none on {on}; old_data= names \
@@ -158,9 +215,10 @@ impl Kept {
             (true, 1..) => old.push_str(". None has lost anything"),
             (true, 0) => {}
         }
-        let new = self.new.iter().map(|c| match c.boxes {
-            0 => format!("{} unknown (no validation image shows one)", c.name),
-            _ => format!("{} mAP50 {:.3}", c.name, c.ap50),
+        let new = self.new.iter().map(|c| match (c.count, c.ap50, c.recall) {
+            (0, ..) => format!("{} unknown (no validation image shows one)", c.name),
+            (_, _, Some(recall)) => format!("{} accuracy {recall:.3}", c.name),
+            (_, ap50, _) => format!("{} mAP50 {:.3}", c.name, ap50.unwrap_or(0.0)),
         });
         [old, format!("new classes: {}", new.collect::<Vec<_>>().join(", "))]
     }

@@ -37,6 +37,8 @@ const SHEETS: usize = 3;
 const REPORT_PICTURES: usize = 6;
 /// Pictures with suspicious labels in the report.
 const SUSPECT_PICTURES: usize = 12;
+/// Arguments that the report of a run shows which adds classes.
+const ADDING: [&str; 5] = ["add_classes", "distill", "replay", "replay_ratio", "old_data"];
 /// Quality of the JPEGs.
 const QUALITY: u8 = 88;
 
@@ -227,7 +229,7 @@ fn write_report(
     let mut wanted =
         vec!["epochs", "batch", "imgsz", "optimizer", "lr0", "freeze", "seed", "mosaic", "close_mosaic"];
     if input.kept.is_some() {
-        wanted.extend(["add_classes", "distill", "replay", "replay_ratio", "old_data"]);
+        wanted.extend(ADDING);
     }
     let facts = settings(input, &wanted);
     let licence = licence_sentence(prepared);

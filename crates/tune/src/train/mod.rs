@@ -27,4 +27,4 @@ pub use error::TrainError;
 pub use run::{Changes, RunOptions, TrainOutcome, resume, train};
 
 #[cfg(test)]
-mod fixture;
+pub(crate) mod fixture;

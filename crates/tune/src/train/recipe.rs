@@ -45,7 +45,7 @@ crate::arguments! {
             exist_ok: bool = false, any;
             /// Seed of every random number.
             seed: u64 = 0, any;
-            /// Where to compute: cpu.
+            /// Where to compute: auto (a GPU where there is one), cpu, cuda, or the number of a GPU.
             device: Option<String> = None, any;
             /// Compute threads; by default all that the machine has.
             threads: Option<u32> = None, table::at_least_one_or_none;
@@ -486,10 +486,6 @@ impl Recipe {
                 }
             }
             return Ok(());
-        }
-        let value = table::Field::emit(&self.add_classes);
-        if self.task == Task::Classify {
-            return refuse("add_classes", value, "it adds classes to detectors only, so far");
         }
         if self.pretrained == Pretrained::No {
             return Err(ArgumentError::Contradiction(

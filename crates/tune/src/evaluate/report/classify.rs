@@ -4,8 +4,9 @@ use image::RgbImage;
 use serde::{Deserialize, Serialize};
 
 use super::page::Page;
-use super::{Fact, sections};
+use super::{Fact, kept, sections};
 use crate::evaluate::classify::{ClassifyMetrics, Interval};
+use crate::evaluate::kept::Kept;
 use crate::evaluate::plots::svg::escape;
 use crate::evaluate::plots::{ResultsTable, class_confusion_plot};
 use crate::evaluate::{EvaluateError, draw};
@@ -27,6 +28,9 @@ pub struct ClassifyReport {
     pub before: Option<ClassifyMetrics>,
     /// The trained model's figures.
     pub after: ClassifyMetrics,
+    /// What the old classes lost, where some were added.
+    #[serde(default)]
+    pub kept: Option<Kept>,
     /// results.csv of the run.
     pub results: Option<ResultsTable>,
     /// What deserves attention. A sentence each.
@@ -74,6 +78,7 @@ pub fn render_classifier(
     }
     page.raw(format_args!("</div>"));
     classes(&mut page, &input.after);
+    kept::kept(&mut page, input.kept.as_ref());
     pictures(
         &mut page,
         "samples",
@@ -201,6 +206,7 @@ mod tests {
             classes,
             before: None,
             after,
+            kept: None,
             results: None,
             notes: vec!["a note".into()],
             settings: vec![Fact::new("epochs", 3)],

@@ -1,4 +1,4 @@
-//! Measures, at the end of a run, what the old classes lost.
+//! Measures, at the end of a detector's run, what the old classes lost.
 
 use std::sync::Arc;
 
@@ -17,7 +17,7 @@ use crate::train::error::TrainError;
 use crate::train::start::image_cache;
 
 /// The new model, and what it is measured on.
-pub struct Measured<'a> {
+pub struct Measured<'a, M> {
     /// The network.
     pub model: &'a Model,
     /// Its values.
@@ -27,7 +27,7 @@ pub struct Measured<'a> {
     /// The new data's validation images.
     pub val: &'a [Item],
     /// The figures on these.
-    pub metrics: &'a DetectMetrics,
+    pub metrics: &'a M,
     /// How images are loaded.
     pub loader: ValConfig,
     /// The threads that compute.
@@ -41,7 +41,7 @@ pub struct Measured<'a> {
 /// An image that cannot be read.
 pub fn measure(
     added: &Added,
-    new: &Measured<'_>,
+    new: &Measured<'_, DetectMetrics>,
     mut progress: impl FnMut(usize, usize) -> bool,
 ) -> Result<Option<Kept>, TrainError> {
     let old = added.old();

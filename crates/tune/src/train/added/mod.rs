@@ -1,13 +1,14 @@
 //! Adding classes to a model without losing those that it has (`add_classes=true`).
 //!
 //! The head keeps a row for each class of the starting model and gets fresh rows for the data's classes that this does not
-//! have. What the old classes learn comes from the frozen starting model ([`super::loss::distill`]), from replayed old data
-//! where there are some, and from the data's own labels of old classes. The norms keep their statistics: with those of the
+//! have. What the old classes learn comes from the frozen starting model (see `loss/distill.rs`, and for classifiers
+//! `loss/distill_softmax.rs`), from replayed old data where there are some, and from the data's own labels of old classes. The norms keep their statistics: with those of the
 //! new images the old classes would change even at a learning rate of 0.
 
 mod classes;
 mod error;
 mod kept;
+mod kept_images;
 mod old_data;
 
 use std::sync::Arc;
@@ -15,6 +16,7 @@ use std::sync::Arc;
 pub use classes::merge;
 pub use error::AddError;
 pub use kept::{Measured, measure};
+pub use kept_images::measure_images;
 
 use super::error::TrainError;
 use super::loss::LossConfig;

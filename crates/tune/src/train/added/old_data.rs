@@ -10,9 +10,12 @@ use super::super::observer::Observer;
 use super::super::recipe::Recipe;
 use super::super::start::without_errors;
 use super::AddError;
-use crate::data::dataset::{Item, PixelOptions, Pixels};
+use crate::data::audit::Fault;
+use crate::data::classify;
+use crate::data::dataset::{Dataset, Item, PixelOptions, Pixels};
 use crate::data::index::{self, DataError, LoadOptions, hexadecimal};
 use crate::data::rng::permutation;
+use crate::models::Task;
 use crate::models::transfer::places;
 
 /// A data set with labels of old classes, or images without labels.
@@ -49,11 +52,11 @@ impl OldData {
         }
         // The network sees one kind of pixels: that of the new data.
         let pixels = PixelOptions { channels: Some(pixels.channels as u32), eight_bits: pixels.bits == 8 };
-        let loaded = match index::load(path, &LoadOptions { pixels, ..LoadOptions::default() }) {
-            Err(DataError::UnknownForm(_)) if path.is_dir() => return images(argument, path, names.len()),
-            loaded => loaded?,
+        let options = LoadOptions { pixels, ..LoadOptions::default() };
+        let Some((loaded, faults)) = labelled(path, recipe.task.of_model(), &options)? else {
+            return images(argument, path, names.len());
         };
-        let mut dataset = without_errors(path, loaded.dataset, &loaded.faults, recipe.faulty, observer)?;
+        let mut dataset = without_errors(path, loaded, &faults, recipe.faulty, observer)?;
         let numbers = places(names, &dataset.classes);
         let other: Vec<String> = dataset
             .classes
@@ -95,8 +98,25 @@ impl OldData {
     }
 }
 
-/// The pictures that lie in a folder, without labels.
-fn images(argument: &'static str, folder: &Path, classes: usize) -> Result<OldData, TrainError> {
+/// The data set at `path` with its faults; none where it is a folder of images without labels.
+fn labelled(
+    path: &Path,
+    task: Task,
+    options: &LoadOptions,
+) -> Result<Option<(Dataset, Vec<Fault>)>, DataError> {
+    match task {
+        Task::Detect => match index::load(path, options) {
+            Err(DataError::UnknownForm(_)) if path.is_dir() => Ok(None),
+            loaded => loaded.map(|loaded| Some((loaded.dataset, loaded.faults))),
+        },
+        // A folder a class holds no pictures itself.
+        Task::Classify if path.is_dir() && !pictures(path)?.is_empty() => Ok(None),
+        Task::Classify => classify::load(path, options).map(|loaded| Some((loaded.dataset, loaded.faults))),
+    }
+}
+
+/// The pictures that lie in a folder, in the order of their names.
+fn pictures(folder: &Path) -> Result<Vec<PathBuf>, DataError> {
     let failed = |e: std::io::Error| DataError::Folder { path: folder.into(), message: e.to_string() };
     let mut paths = Vec::new();
     for entry in std::fs::read_dir(folder).map_err(failed)? {
@@ -106,6 +126,12 @@ fn images(argument: &'static str, folder: &Path, classes: usize) -> Result<OldDa
         }
     }
     paths.sort();
+    Ok(paths)
+}
+
+/// The pictures that lie in a folder, without labels.
+fn images(argument: &'static str, folder: &Path, classes: usize) -> Result<OldData, TrainError> {
+    let paths = pictures(folder)?;
     if paths.is_empty() {
         return Err(AddError::NoImages { argument, path: folder.to_owned() }.into());
     }

@@ -73,18 +73,20 @@ fn write_report(
     worst.truncate(REPORT_PICTURES);
     let worst = load(worst)?;
     let dataset = &input.prepared.dataset;
+    let mut wanted = vec!["epochs", "batch", "imgsz", "optimizer", "lr0", "freeze", "seed", "auto_augment"];
+    if input.kept.is_some() {
+        wanted.extend(super::ADDING);
+    }
     let report = ClassifyReport {
         title: input.run_dir.file_name().unwrap_or_default().to_string_lossy().into_owned(),
         model: input.prepared.opened.model.architecture.name(),
         classes: names.clone(),
         before: before.cloned(),
         after: validation.metrics.clone(),
+        kept: input.kept.cloned(),
         results: Some(table),
         notes: input.prepared.notes.clone(),
-        settings: settings(
-            input,
-            &["epochs", "batch", "imgsz", "optimizer", "lr0", "freeze", "seed", "auto_augment"],
-        ),
+        settings: settings(input, &wanted),
         data: vec![
             Fact::new("data set", input.recipe.data.display()),
             Fact::new("training images", dataset.train.len()),

@@ -12,6 +12,7 @@ mod class_weights;
 mod classes;
 mod cross_entropy;
 pub mod distill;
+mod distill_softmax;
 pub(crate) mod math;
 
 use rayon::prelude::*;

@@ -4,8 +4,8 @@ use std::sync::atomic::{AtomicBool, Ordering};
 
 use super::{ADDED_CLASSES, Run, TrainError, TrainOutcome, finish};
 use crate::durable;
+use crate::evaluate::Validated;
 use crate::evaluate::kept::Kept;
-use crate::evaluate::{DetectMetrics, Validated};
 use crate::models::open::{self, Opened};
 use crate::train::added::{self, Added, Measured};
 use crate::train::finish::FinishInput;
@@ -24,8 +24,8 @@ impl Run<'_> {
         let imgsz = self.recipe.imgsz as usize;
         let best = open::open(&best, None, [imgsz, imgsz], true, 0)?;
         let validation = self.validation(&best.params, true, observer, stop)?;
-        if let (Some(added), Validated::Detect(found)) = (&self.prepared.added, &validation) {
-            let Some(kept) = self.measure_kept(added, &best, &found.metrics, observer, stop)? else {
+        if let Some(added) = &self.prepared.added {
+            let Some(kept) = self.measure_kept(added, &best, &validation, observer, stop)? else {
                 outcome.stopped = true;
                 observer.message(&format!("stopped; `onsa resume {}` continues", self.run_dir.display()));
                 return Ok(());
@@ -57,12 +57,32 @@ impl Run<'_> {
         &self,
         added: &Added,
         best: &Opened,
-        metrics: &DetectMetrics,
+        validation: &Validated,
         observer: &mut dyn Observer,
         stop: &AtomicBool,
     ) -> Result<Option<Kept>, TrainError> {
         observer.message("measuring what the old classes lost");
-        let measured = Measured {
+        let progress = |done, all| {
+            observer.validating(done, all);
+            !stop.load(Ordering::Relaxed)
+        };
+        let kept = match validation {
+            Validated::Detect(found) => {
+                added::measure(added, &self.measured(best, &found.metrics), progress)?
+            }
+            Validated::Classify(found) => {
+                added::measure_images(added, &self.measured(best, &found.metrics), progress)?
+            }
+        };
+        if let Some(kept) = &kept {
+            let text = serde_json::to_string_pretty(kept).expect("plain values are JSON");
+            durable::write(&self.run_dir.join(ADDED_CLASSES), text.as_bytes())?;
+        }
+        Ok(kept)
+    }
+
+    fn measured<'a, M>(&'a self, best: &'a Opened, metrics: &'a M) -> Measured<'a, M> {
+        Measured {
             model: &best.model,
             params: &best.params,
             names: &best.names,
@@ -70,15 +90,6 @@ impl Run<'_> {
             metrics,
             loader: self.val_config(),
             pool: self.network.pool(),
-        };
-        let kept = added::measure(added, &measured, |done, all| {
-            observer.validating(done, all);
-            !stop.load(Ordering::Relaxed)
-        })?;
-        if let Some(kept) = &kept {
-            let text = serde_json::to_string_pretty(kept).expect("plain values are JSON");
-            durable::write(&self.run_dir.join(ADDED_CLASSES), text.as_bytes())?;
         }
-        Ok(kept)
     }
 }

@@ -130,5 +130,5 @@ fn the_written_model_has_all_names_and_the_first_of_them_are_the_old() {
     let best = open::find(&outcome.best.display().to_string(), &[], true).unwrap();
     let best = open::open(&best, None, [64, 64], true, 0).unwrap();
     assert_eq!(best.names, ["leaf", "stone", "red kite", "block"]);
-    assert!(outcome.kept.unwrap().new[0].boxes > 0);
+    assert!(outcome.kept.unwrap().new[0].count > 0);
 }
