@@ -6,7 +6,7 @@
 //! | head | the layers that give the logits; the rest runs once, its output is kept | the recipe's; a classifier's .002 |
 //! | freeze | all but `freeze` (the backbone where that is not given) | the recipe's |
 //! | full | everything | a fifth of the recipe's, less for lower layers with `layer_decay` |
-//! | lora | low-rank adapters beside the layers (but `freeze`'s), and the layers that give the logits | LORA_RATE |
+//! | lora | low-rank adapters beside the layers (but `freeze`'s), and the layers that give the logits | the recipe's |
 //! | gradual | the head first, then a further third of the rest every `unfreeze` epochs, from the top | the recipe's |
 //!
 //! A learning rate that the person gives holds in every strategy. Where classes are added (`add_classes=true`) the norms stay
