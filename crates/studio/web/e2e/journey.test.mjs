@@ -481,7 +481,9 @@ test("pictures alone are enough to begin: a class, a box, a version", async () =
   const names = fs.readdirSync(from).slice(0, 3);
   const entries = names.map((name) => [`photographs/${name}`, new Uint8Array(fs.readFileSync(path.join(from, name)))]);
   const id = await bring("photographs", Object.fromEntries(entries), false);
-  await page.getByRole("list", { name: "3 images" }).getByRole("link").first().click();
+  await page.getByRole("list", { name: "3 images" }).waitFor();
+  await page.getByText("These pictures came without labels").waitFor();
+  await page.getByRole("link", { name: "Draw boxes" }).click();
   await page.getByText("Add a first class").first().waitFor();
   await page.getByLabel("New class").fill("tree");
   await page.getByRole("button", { name: "Add", exact: true }).click();

@@ -73,6 +73,7 @@ export function Pictures({ set, search }: { set: Dataset; search: URLSearchParam
           </button>
         )}
       </div>
+      {set.classes.length === 0 && <p class="note">{t("noLabels")}</p>}
       <Prelabelling set={set} />
       <Grid dataset={set.id} query={query.toString()} revision={set.revision} boxes={boxes && !classifies} classes={classifies ? set.classes : undefined} />
       {prelabelling && <Prelabel set={set} close={() => prelabel(false)} />}

@@ -145,6 +145,7 @@ export const en = {
   noModel: "No model with these classes yet: train one first, or upload one.",
   newClass: "New class",
   addClass: "Add",
+  noLabels: "These pictures came without labels. Open one, say what is to be found, and draw boxes; what nobody has looked at stays out of versions.",
   classFirst: "What is to be found? Add a first class, such as “tree”; then draw boxes.",
   drawText: "Drag on the picture to draw a box. Click a box to choose it.",
   keys: "Keys",

@@ -32,8 +32,9 @@ export function DatasetPage({ id }: { id: number }) {
         aside={
           <>
             {set.state === "ready" && (
-              <Link class="button main" href={`/train?data=${id}`}>
-                {t("startTraining")}
+              // What came without labels is drawn on before it can be learnt from.
+              <Link class="button main" href={set.classes.length === 0 ? `/data/${id}/image/${set.cover}` : `/train?data=${id}`}>
+                {t(set.classes.length === 0 ? "annotate" : "startTraining")}
               </Link>
             )}
             <Act act={rename} class="quiet">

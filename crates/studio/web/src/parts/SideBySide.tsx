@@ -107,7 +107,7 @@ export function SideBySide({ jobs }: { jobs: Job[] }) {
             ))}
           </div>
           <h3>{t("disagree", { n: data!.disputed })}</h3>
-          {data!.disputed > 0 && <p class="soft">{t("disagreeText")}</p>}
+          {data!.pictures.some(({ label }) => !label) && <p class="soft">{t("disagreeText")}</p>}
           <ul class="disputes">
             {data!.pictures.map((picture) => (
               <li key={picture.name}>
