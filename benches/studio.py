@@ -8,9 +8,9 @@ Rows are written into the studio's own database while it is stopped; requests th
 times, and the median and the slowest are printed in ms. Bars: a page of the image browser within 200 ms, the comparison
 within 500 ms, a watched training at most 1 % slower.
 
-A watched training is measured twice over: its images a second in epochs that are watched beside neighbouring ones that are not
-(the median of the pairs' ratios, with its interval), and the processor time that the studio's own process takes, as a share of
-what the machine has, which other work on the machine does not blur. Needs Linux and Python's standard library only.
+A watched training is measured twice: its images a second in epochs that are watched beside neighbouring ones that are not
+(the median of the pairs' ratios, with its interval), and by processor time, which other work on the machine does not blur: what the
+training itself takes for an epoch, and what the studio's own process takes, as a share of what the machine has. Needs Linux and Python's standard library only.
 """
 
 import argparse
@@ -141,6 +141,15 @@ def processor(pid):
     return (int(fields[11]) + int(fields[12])) / os.sysconf("SC_CLK_TCK")
 
 
+def worker_of(pid):
+    """The training process that the studio has started; other processes of it are short."""
+    for children in Path(f"/proc/{pid}/task").glob("*/children"):
+        for child in children.read_text().split():
+            if b"ONSA_JOB=" in Path(f"/proc/{child}/environ").read_bytes():
+                return int(child)
+    return None
+
+
 def epochs(progress, job_over):
     """The epochs of a run as its worker writes them, in the moment in which it does. Nothing is asked of the studio."""
     seen = 0
@@ -153,6 +162,14 @@ def epochs(progress, job_over):
         if job_over():
             return
         time.sleep(0.02)
+
+
+def over(worker, mark):
+    """The training's processor time so far; once its process has ended, as it was last."""
+    try:
+        return processor(worker)
+    except (OSError, IndexError):
+        return mark[3] if mark else 0.0
 
 
 def interval(values, times=4000):
@@ -171,17 +188,21 @@ def watched(studio, dir, dataset, model, pairs, watchers, imgsz):
     new = {"name": "watched", "dataset": dataset, "model": {"model": model}, "strategy": "gentle", "arguments": arguments}
     job = studio.json("POST", "/api/jobs", new)["id"]
     pid, cores = studio.process.pid, os.cpu_count()
+    # A browser's own work is not what watching costs the training; what is started later inherits this.
+    os.nice(19)
     folder = dir / "jobs" / str(job)
     kinds = [kind for pair in range(pairs) for kind in ((0, 1) if pair % 2 else (1, 0))]
-    speeds, shares, clients, open_pages, told = [], ([], []), [], None, [0, 0]
-    mark = None
+    speeds, works, shares, clients, open_pages, told = [], [], ([], []), [], None, [0, 0]
+    mark, worker = None, None
     for epoch in epochs(folder / "progress.jsonl", (folder / "outcome.json").exists):
-        now = time.perf_counter(), processor(pid), time.process_time()
+        worker = worker or worker_of(pid)
+        now = time.perf_counter(), processor(pid), time.process_time(), over(worker, mark)
         place = epoch["epoch"] - 2  # The epoch that has just ended, among those that count.
         if 0 <= place < len(kinds):
-            wall, studios, own = (b - a for a, b in zip(mark, now))
+            wall, studios, own, work = (b - a for a, b in zip(mark, now))
+            works.append(work)
             speeds.append(epoch["images_per_second"])
-            shares[kinds[place]].append(studios / (wall * cores))
+            shares[kinds[place]].append((studios, wall * cores))
             if kinds[place]:
                 clients.append(own / (wall * cores))
         following = place + 1 < len(kinds) and kinds[place + 1]
@@ -191,22 +212,22 @@ def watched(studio, dir, dataset, model, pairs, watchers, imgsz):
             open_pages.close()
             told = [told[0] + open_pages.events, told[1] + open_pages.loads]
             open_pages = None
-        mark = time.perf_counter(), processor(pid), time.process_time()
+        mark = time.perf_counter(), processor(pid), time.process_time(), now[3]
     state = None
     while state not in ("done", "failed", "stopped"):
         state = studio.json("GET", f"/api/jobs/{job}")["state"]
         time.sleep(0.2)
     assert state == "done", state
-    ratios = []
-    for pair in range(pairs):
-        first, second = speeds[2 * pair : 2 * pair + 2]
-        ratios.append(second / first if pair % 2 else first / second)
-    median, low, high = interval(ratios)
     print(f"{pairs} pairs of epochs, {watchers} pages open in one of each; {told[0]} events and {told[1]} loads answered")
-    print(f"images a second, watched / not: median {median:.4f}, 95 % interval {low:.4f} to {high:.4f}")
-    print(f"   (the clients' own work, {statistics.median(clients):.2%} of the machine, counts against the watched epochs)")
+    for name, values in (("the training's processor time an epoch", works), ("images a second", speeds)):
+        halves = (values[2 * pair : 2 * pair + 2] for pair in range(pairs))
+        ratios = [second / first if pair % 2 else first / second for pair, (first, second) in enumerate(halves)]
+        median, low, high = interval(ratios)
+        print(f"{name}, watched / not: median {median:.4f}, 95 % interval {low:.4f} to {high:.4f}")
+    print(f"   (the clients, at the lowest priority, took {statistics.median(clients):.2%} of the machine in watched epochs)")
     for name, kind in (("watched", 1), ("not watched", 0)):
-        print(f"the studio's process, {name}: {statistics.mean(shares[kind]):.3%} of the machine's processor time", flush=True)
+        taken, had = (sum(column) for column in zip(*shares[kind]))
+        print(f"the studio's process, {name}: {taken:.2f} s, {taken / had:.3%} of the machine's processor time", flush=True)
 
 
 def main():
