@@ -179,8 +179,24 @@ fn the_pages_of_a_tiff_are_channels_of_a_detector() {
         &["predict", best, "source=bands/images/val", "imgsz=64", "save=false", "--json"],
     );
     assert_eq!((&found[0]["width"], &found[1]["height"]), (&64.into(), &48.into()));
-    let refused = onsa(folder.path(), &["export", best, "format=onnx"]);
-    assert!(refused.code == 1 && refused.stderr.contains("takes 5 channel(s)"), "{}", refused.stderr);
+    for (format, more) in
+        [("onnx", "int8=false"), ("onnx", "int8=true"), ("tflite", "half=true"), ("torch", "half=false")]
+    {
+        let (format_is, output) = (format!("format={format}"), format!("output=m.{format}"));
+        let line =
+            ["export", best, &format_is, &output, "imgsz=64", "data=bands", more, "tolerance=1", "--json"];
+        let made = json(folder.path(), &line);
+        assert_eq!(
+            (&made["proof"]["ok"], &made["proof"]["images"]),
+            (&true.into(), &2.into()),
+            "{format} {more}: {made}"
+        );
+    }
+    // Without data, on drawn pictures of five channels.
+    let made = json(folder.path(), &["export", best, "output=drawn.onnx", "imgsz=64", "images=2", "--json"]);
+    assert_eq!(made["proof"]["images"], 2);
+    let refused = onsa(folder.path(), &["export", best, "preprocess=true", "imgsz=64"]);
+    assert!(refused.code == 2 && refused.stderr.contains("takes 5 channel(s)"), "{}", refused.stderr);
     std::fs::write(folder.path().join("three.tiff"), pages(64, 48, 3, 0)).unwrap();
     let refused = onsa(folder.path(), &["predict", best, "source=three.tiff", "imgsz=64"]);
     assert!(

@@ -10,66 +10,34 @@ use onsa_compute::Trainable;
 use onsa_tune::data::batch::{Batch, Target};
 use onsa_tune::data::classify::label_of;
 use onsa_tune::engine::{Inference, TrainStep};
-use onsa_tune::models::{ClassMap, Model, TensorInfo, WeightSource, identify, load, open, registry};
+use onsa_tune::models::{ClassMap, Model, TensorInfo, identify, load, open, registry};
 use onsa_tune::train::loss::LossConfig;
-use serde_json::Value as Json;
 use sha2::{Digest, Sha256};
 
 mod support;
+use support::classifiers::{Classifier, classifiers};
 use support::{Tensors, distance, json, largest_difference, norm, sampled, threads, to_nhwc};
 
-const NAMES: [&str; 7] = [
-    "resnet18",
-    "resnet50",
-    "efficientnet_lite",
-    "mobilenet_v3_small",
-    "mobilenet_v3_large",
-    "yolov8",
-    "yolo11",
-];
-
-struct Fixture {
-    name: &'static str,
-    json: Json,
-    weights: Tensors,
-    values: Tensors,
-    model: Model,
-}
-
-fn fixtures() -> impl Iterator<Item = Fixture> {
-    NAMES.into_iter().map(|name| {
-        let json = json(&format!("classify/{name}_tiny.json"));
-        let weights = Tensors::read_file(&format!("classify/{name}_tiny.weights.safetensors"));
-        let values = Tensors::read_file(&format!("classify/{name}_tiny.safetensors"));
-        let architecture = identify::identify(Some(&json["description"]), &weights.tensors()).unwrap();
-        let shape = &values.get("images").0.shape;
-        let model = Model::build(&architecture, [shape[0], shape[2], shape[3]]).unwrap();
-        Fixture { name, json, weights, values, model }
-    })
-}
-
-impl Fixture {
-    fn batch(&self) -> Batch {
-        let (info, images) = self.values.get("images");
-        let targets = &self.values.get("targets").1;
-        let target = |(i, &class): (usize, &f32)| Target { image: i as u32, label: label_of(class as u32) };
-        Batch {
-            n: info.shape[0],
-            h: info.shape[2],
-            w: info.shape[3],
-            images: to_nhwc(&info.shape, images),
-            targets: targets.iter().enumerate().map(target).collect(),
-            items: (0..info.shape[0]).collect(),
-            ..Batch::default()
-        }
+fn batch(f: &Classifier) -> Batch {
+    let (info, images) = f.values.get("images");
+    let targets = &f.values.get("targets").1;
+    let target = |(i, &class): (usize, &f32)| Target { image: i as u32, label: label_of(class as u32) };
+    Batch {
+        n: info.shape[0],
+        h: info.shape[2],
+        w: info.shape[3],
+        images: to_nhwc(&info.shape, images),
+        targets: targets.iter().enumerate().map(target).collect(),
+        items: (0..info.shape[0]).collect(),
+        ..Batch::default()
     }
 }
 
 #[test]
 fn logits_equal_pytorchs() {
-    for f in fixtures() {
-        let params = load(&f.model, &f.weights, &ClassMap::identity(5), 0).unwrap();
-        let batch = f.batch();
+    for f in classifiers() {
+        let params = f.params();
+        let batch = batch(&f);
         let mut network = Inference::new(&f.model, params, threads(2));
         let logits = network.logits([batch.n, batch.h, batch.w], &batch.images).unwrap();
         let expected = &f.values.get("eval/logits").1;
@@ -81,12 +49,12 @@ fn logits_equal_pytorchs() {
 
 #[test]
 fn loss_gradients_and_running_statistics_equal_pytorchs() {
-    for f in fixtures() {
-        let mut params = load(&f.model, &f.weights, &ClassMap::identity(5), 0).unwrap();
+    for f in classifiers() {
+        let mut params = f.params();
         let mut grads = vec![f32::NAN; params.values.len()];
         let mut step =
             TrainStep::new(&f.model, Trainable::all(&f.model.graph), LossConfig::new(5), threads(2));
-        let items = step.run(&f.batch(), &mut params, &mut grads).unwrap();
+        let items = step.run(&batch(&f), &mut params, &mut grads).unwrap();
         let loss = f.json["loss"].as_f64().unwrap();
         assert!((items.cls - loss).abs() <= 1e-4 * loss, "{}: {} {loss}", f.name, items.cls);
 

@@ -12,7 +12,7 @@ use std::path::Path;
 use onsa_compute::Params;
 use onsa_tune::data::raster::Rgb8;
 use onsa_tune::engine::Inference;
-use onsa_tune::export::calibrate::calibrate;
+use onsa_tune::export::calibrate::{Samples, calibrate};
 use onsa_tune::export::job::{ExportError, Format, Pictures, Precision, Request, export};
 use onsa_tune::export::metadata;
 use onsa_tune::export::network::Network;
@@ -21,23 +21,14 @@ use onsa_tune::export::proof::{
     ClassProof, Classifying, Interpreter, OnnxFile, Picture, Proved, prove_classes,
 };
 use onsa_tune::export::{tflite, torch};
+use onsa_tune::models::Model;
 use onsa_tune::models::open::{Opened, find, open};
-use onsa_tune::models::{ClassMap, Model, WeightSource, identify, load};
-use onsa_tune::predict::middle_square;
+use onsa_tune::predict::{View, middle_square};
 use onsa_tune::train::loss::log_softmax;
 use onsa_tune::train::start::decoder;
 use python::{bytes, python, run, run_with};
-use support::{Tensors, asset, json, largest_difference, path, threads, to_nhwc};
-
-const NAMES: [&str; 7] = [
-    "resnet18",
-    "resnet50",
-    "efficientnet_lite",
-    "mobilenet_v3_small",
-    "mobilenet_v3_large",
-    "yolov8",
-    "yolo11",
-];
+use support::classifiers::classifiers;
+use support::{Tensors, asset, largest_difference, path, threads, to_nhwc};
 
 struct Tiny {
     name: &'static str,
@@ -48,16 +39,10 @@ struct Tiny {
 }
 
 fn tiny() -> impl Iterator<Item = Tiny> {
-    NAMES.into_iter().map(|name| {
-        let description = json(&format!("classify/{name}_tiny.json"))["description"].clone();
-        let weights = Tensors::read_file(&format!("classify/{name}_tiny.weights.safetensors"));
-        let values = Tensors::read_file(&format!("classify/{name}_tiny.safetensors"));
-        let architecture = identify::identify(Some(&description), &weights.tensors()).unwrap();
-        let shape = &values.get("images").0.shape;
-        let model = Model::build(&architecture, [shape[0], shape[2], shape[3]]).unwrap();
-        let params = load(&model, &weights, &ClassMap::identity(5), 0).unwrap();
-        let network = Network::new(&model.graph, &params);
-        Tiny { name, values, model, params, network }
+    classifiers().map(|fixture| {
+        let params = fixture.params();
+        let network = Network::new(&fixture.model.graph, &params);
+        Tiny { name: fixture.name, values: fixture.values, model: fixture.model, params, network }
     })
 }
 
@@ -109,7 +94,7 @@ fn litert_files_give_pytorchs_probabilities() {
             &tiny.model,
             &tiny.params,
             &tiny.network,
-            std::slice::from_ref(&images),
+            Samples { images: std::slice::from_ref(&images), others: &[] },
             &threads(2),
             |_, _| {},
         );
@@ -137,14 +122,14 @@ fn real() -> Option<(Opened, Vec<Picture>)> {
     let opened = open(&source, None, [224, 224], true, 0).unwrap();
     let photos = ["bus", "zidane"].map(|name| {
         let path = asset(&format!("photos/{name}.jpg"))?;
-        Some(Picture { image: decoder()(&path).unwrap(), name: path, truths: None })
+        Some(Picture { image: decoder()(&path).unwrap().into(), name: path, truths: None })
     });
     Some((opened, photos.into_iter().collect::<Option<_>>()?))
 }
 
-fn engine(opened: &Opened, image: &Rgb8) -> Vec<f32> {
+fn engine(opened: &Opened, image: &View) -> Vec<f32> {
     let mut network = Inference::new(&opened.model, opened.params.clone(), threads(2));
-    probabilities(network.logits([1, 224, 224], &middle_square(image, 224)).unwrap(), 1000)
+    probabilities(network.logits([1, 224, 224], &image.centre(224)).unwrap(), 1000)
 }
 
 fn request(format: Format, precision: Precision, output: &Path) -> Request {
@@ -172,7 +157,7 @@ fn the_real_efficientnet_is_the_same_in_every_format() {
     let Some((opened, photos)) = real() else { return };
     let (onnx, litert) = (python("onnxruntime"), python("ai_edge_litert.interpreter"));
     let folder = tempfile::tempdir().unwrap();
-    let pictures = Pictures { proof: photos.clone(), calibration: photos.clone() };
+    let pictures = Pictures { proof: photos.clone(), calibration: photos.clone(), ..Pictures::default() };
     for (format, precision, ending) in [
         (Format::Onnx, Precision::Float32, "onnx"),
         (Format::Onnx, Precision::Float16, "onnx"),
@@ -200,7 +185,7 @@ fn the_real_efficientnet_is_the_same_in_every_format() {
         let file = std::fs::read(&output).unwrap();
         for picture in &photos {
             let expected = engine(&opened, &picture.image);
-            let square = middle_square(&picture.image, 224);
+            let square = picture.image.centre(224);
             let got = match format {
                 Format::Onnx => {
                     let Some(python) = &onnx else { continue };
@@ -255,16 +240,16 @@ fn the_proof_covers_the_graph_that_takes_pictures() {
     let folder = tempfile::tempdir().unwrap();
     let mut asked = request(Format::Onnx, Precision::Float32, &folder.path().join("whole.onnx"));
     asked.letterbox = true;
-    let pictures = Pictures { proof: photos.clone(), calibration: Vec::new() };
+    let pictures = Pictures { proof: photos.clone(), ..Pictures::default() };
     let report = export(&opened, &asked, &pictures, &threads(2), |_, _, _| {}).unwrap();
     let found = proof(&report.proof);
     assert!(found.ok && found.max_score_difference < 1e-3, "{found:?}");
     let Some(python) = python("onnxruntime") else { return };
     let file = std::fs::read(&asked.output).unwrap();
     for picture in &photos {
-        let image = &picture.image;
+        let image = picture.image.shown();
         let ran = run("run_onnx.py", &python, &file, &image.data, "uint8", &[image.height, image.width, 3]);
-        let off = largest_difference(&ran.outputs["output0"].floats(), &engine(&opened, image));
+        let off = largest_difference(&ran.outputs["output0"].floats(), &engine(&opened, &picture.image));
         assert!(off < 1e-3, "{}: {off}", picture.name.display());
         assert_eq!(ran.metadata["task"], "classify");
     }
@@ -317,11 +302,11 @@ fn missing_means_and_deviations_are_caught() {
         fn names(&self) -> &[String] {
             Classifying::names(&self.0)
         }
-        fn scores(&mut self, image: &Rgb8) -> Result<Vec<f32>, onsa_tune::export::proof::ProofError> {
+        fn scores(&mut self, image: &View) -> Result<Vec<f32>, onsa_tune::export::proof::ProofError> {
             // As if the graph divided by the deviations alone: darker by their means.
-            let mut shifted = image.clone();
+            let mut shifted = (*image.shown()).clone();
             shifted.data.iter_mut().for_each(|v| *v = v.saturating_add(127));
-            self.0.scores(&shifted)
+            self.0.scores(&shifted.into())
         }
     }
     let proof = proof_of(&opened, &photos, &mut Unscaled(onnx_file(&opened, |_| {})));
@@ -336,7 +321,8 @@ fn a_classifier_that_fails_its_proof_names_the_worst_picture() {
     let mut asked = request(Format::Onnx, Precision::Int8, &output);
     asked.class_tolerance.score = Some(1e-6);
     let worst = photos[0].name.clone();
-    let pictures = Pictures { proof: photos[..1].to_vec(), calibration: photos[..1].to_vec() };
+    let (proof, calibration) = (photos[..1].to_vec(), photos[..1].to_vec());
+    let pictures = Pictures { proof, calibration, ..Pictures::default() };
     let error = export(&opened, &asked, &pictures, &threads(2), |_, _, _| {}).unwrap_err();
     assert!(error.to_string().contains(worst.to_str().unwrap()), "{error}");
     let ExportError::Unproved { proof, kept } = error else { panic!("{error}") };

@@ -5,7 +5,6 @@
 mod support;
 
 use onsa_tune::boxes::Detection;
-use onsa_tune::data::raster::Rgb8;
 use onsa_tune::data::resize::resize_bilinear;
 use onsa_tune::engine::Inference;
 use onsa_tune::evaluate::Postprocess;
@@ -15,6 +14,7 @@ use onsa_tune::export::network::Network;
 use onsa_tune::export::onnx::{OnnxOptions, Suppression, encode};
 use onsa_tune::export::proof::{Exported, OnnxFile, Original, Picture, Proof, ProofError, prove};
 use onsa_tune::models::open::{Opened, find, open};
+use onsa_tune::predict::View;
 use onsa_tune::train::start::decoder;
 use support::{asset, threads};
 
@@ -29,7 +29,7 @@ fn photos() -> Option<Vec<Picture>> {
     ["bus", "zidane"]
         .map(|name| {
             let path = asset(&format!("photos/{name}.jpg"))?;
-            Some(Picture { image: decoder()(&path).unwrap(), name: path, truths: None })
+            Some(Picture { image: decoder()(&path).unwrap().into(), name: path, truths: None })
         })
         .into_iter()
         .collect()
@@ -102,9 +102,10 @@ impl Exported for Stretching {
         self.0.names()
     }
 
-    fn detect(&mut self, image: &Rgb8) -> Result<Vec<Detection>, ProofError> {
+    fn detect(&mut self, image: &View) -> Result<Vec<Detection>, ProofError> {
+        let image = image.shown();
         let (x, y) = (image.width as f32 / SIDE as f32, image.height as f32 / SIDE as f32);
-        let mut found = self.0.detect(&resize_bilinear(image, SIDE, SIDE))?;
+        let mut found = self.0.detect(&resize_bilinear(&image, SIDE, SIDE).into())?;
         for Detection { bbox: b, .. } in &mut found {
             (b.x1, b.y1, b.x2, b.y2) = (b.x1 * x, b.y1 * y, b.x2 * x, b.y2 * y);
         }
@@ -140,7 +141,8 @@ fn a_file_that_fails_its_proof_does_not_take_its_place() {
         class_tolerance: Precision::Int8.class_tolerance(),
     };
     let worst = photos[0].name.clone();
-    let pictures = Pictures { proof: photos[..1].to_vec(), calibration: photos[..1].to_vec() };
+    let (proof, calibration) = (photos[..1].to_vec(), photos[..1].to_vec());
+    let pictures = Pictures { proof, calibration, ..Pictures::default() };
     let error = export(&opened, &request, &pictures, &threads(2), |_, _, _| {}).unwrap_err();
     assert!(error.to_string().contains(worst.to_str().unwrap()), "{error}");
     let ExportError::Unproved { proof, kept } = error else { panic!("{error}") };

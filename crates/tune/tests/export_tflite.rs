@@ -6,7 +6,7 @@
 mod python;
 mod support;
 
-use onsa_tune::export::calibrate::calibrate;
+use onsa_tune::export::calibrate::{Samples, calibrate};
 use onsa_tune::export::network::Network;
 use onsa_tune::export::onnx::Numbers;
 use onsa_tune::export::proof::Interpreter;
@@ -80,8 +80,8 @@ fn whole_numbers_give_what_litert_makes_of_them() {
         let params = load(&model, &fixture.weights, &fixture.classes(), 0).unwrap();
         let network = Network::new(&model.graph, &params);
         let images = fixture.images();
-        let ranges =
-            calibrate(&model, &params, &network, std::slice::from_ref(&images), &threads(2), |_, _| {});
+        let samples = Samples { images: std::slice::from_ref(&images), others: &[] };
+        let ranges = calibrate(&model, &params, &network, samples, &threads(2), |_, _| {});
         let file = encode(&model, &network, &[], &Numbers::Int8(ranges));
         let ran = run("run_tflite.py", &python, &file, &bytes(&images), "float32", &model.input);
         let output = &ran.outputs["output0"];

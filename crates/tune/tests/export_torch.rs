@@ -32,7 +32,7 @@ fn the_reference_takes_the_weights_whole() {
                 tolerance: Precision::Float32.tolerance(),
                 class_tolerance: Precision::Float32.class_tolerance(),
             };
-            let pictures = Pictures { proof: drawn(1), calibration: Vec::new() };
+            let pictures = Pictures { proof: drawn(1, 3), ..Pictures::default() };
             let report = export(&opened, &request, &pictures, &threads(2), |_, _, _| {}).unwrap();
             assert!(report.proof.ok(), "{:?}", report.proof);
 

@@ -3,6 +3,7 @@ use std::path::{Path, PathBuf};
 use std::process::ExitCode;
 
 use onsa_tune::data::classify;
+use onsa_tune::data::dataset::PixelOptions;
 use onsa_tune::data::index::{self, LoadOptions};
 use onsa_tune::engine;
 use onsa_tune::export::job::{self, ExportError, Format, Pictures, Precision, Report, Request};
@@ -38,7 +39,8 @@ onsa_tune::arguments! {
             dynamic: bool = false, any;
             /// Numbers of 16 bits within the network; inputs and outputs stay float32.
             half: bool = false, any;
-            /// Convolutions in 8-bit integers, their ranges taken from training images; the cost in accuracy is stated.
+            /// Convolutions in 8-bit integers, their ranges taken from training images; the cost in accuracy is stated. Those that need
+            /// more bits stay float.
             int8: bool = false, any;
             /// Take pictures of bytes, height x width x 3, of any size, and fit them in the graph: letterboxed for a detector,
             /// whose boxes come out in pixels of the picture; for a classifier the middle square.
@@ -59,7 +61,7 @@ onsa_tune::arguments! {
             /// Most images to prove on.
             images: u32 = 32, table::at_least_one;
             /// Largest difference of mAP50-95, or of a classifier's top-1 accuracy; by default .001 for float32, .005 for half,
-            /// .05 for int8.
+            /// .05 for int8, whose scores may besides change by .1 (a classifier's by .15) in the mean.
             tolerance: Option<f64> = None, table::unit_or_none;
             /// Compute threads; by default all that the machine has.
             threads: Option<u32> = None, table::at_least_one_or_none;
@@ -104,7 +106,6 @@ fn run(invocation: &Invocation) -> Result<ExitCode, Failure> {
     let source = open::find(&o.model, &open::default_folders(), true)?;
     let side = o.imgsz.map_or_else(|| own_size(&source), |side| [side as usize; 2]);
     let opened = open::open(&source, None, side, true, 0)?;
-    super::only_rgb(&opened.model, "export")?;
     let file = opened.weights.as_ref().map(|w| w.path.clone()).unwrap_or_default();
     let output = o.output.clone().unwrap_or_else(|| default_output(&file, format, precision));
     let same = |a: &Path, b: &Path| a.canonicalize().is_ok_and(|a| b.canonicalize().is_ok_and(|b| a == b));
@@ -115,18 +116,22 @@ fn run(invocation: &Invocation) -> Result<ExitCode, Failure> {
     let pool = engine::threads(o.threads).map_err(|e| Failure::from_error(&e))?;
     let data = o.data.clone().or_else(|| trained_on(&file));
     let pictures = match &data {
-        Some(data) => load(data, &opened, o.images as usize, precision)?,
+        Some(data) => load(data, &opened, &o, precision)?,
         None => {
             output::note(
                 "No validation images: the proof uses drawn pictures. Give data=DATA.yaml for your own.",
             );
-            let drawn = pictures::drawn((o.images as usize).min(4));
-            Pictures { calibration: Vec::new(), proof: drawn }
+            let channels = opened.model.architecture.image_channels;
+            Pictures { proof: pictures::drawn((o.images as usize).min(4), channels), ..Pictures::default() }
         }
     };
     let (mut tolerance, mut class_tolerance) = (precision.tolerance(), precision.class_tolerance());
     if let Some(most) = o.tolerance {
         (tolerance.map, class_tolerance.top1) = (most, most);
+        // What is allowed here is allowed of the scores too.
+        for shift in [&mut tolerance.score_shift, &mut class_tolerance.score_shift] {
+            *shift = shift.map(|least| least.max(most));
+        }
     }
     let request = Request {
         format,
@@ -158,6 +163,9 @@ fn run(invocation: &Invocation) -> Result<ExitCode, Failure> {
         finished.finish();
     }
     let report = report?;
+    for warning in &report.warnings {
+        output::note(&format!("warning: {warning}"));
+    }
     if invocation.json {
         output::document(&report);
     } else {
@@ -214,11 +222,20 @@ fn trained_on(weights: &Path) -> Option<PathBuf> {
     recipe.data.exists().then_some(recipe.data)
 }
 
-fn load(data: &Path, opened: &Opened, images: usize, precision: Precision) -> Result<Pictures, Failure> {
+fn load(
+    data: &Path,
+    opened: &Opened,
+    o: &ExportArguments,
+    precision: Precision,
+) -> Result<Pictures, Failure> {
     let (names, task) = (&opened.names, opened.model.task());
+    let channels = Some(opened.model.architecture.image_channels as u32);
+    // A graph that fits pictures itself takes bytes.
+    let pixels = PixelOptions { channels, eight_bits: o.preprocess };
+    let options = LoadOptions { pixels, ..LoadOptions::default() };
     let dataset = match task {
-        Task::Detect => index::load(data, &LoadOptions::default()).map(|loaded| loaded.dataset),
-        Task::Classify => classify::load(data, &LoadOptions::default()).map(|loaded| loaded.dataset),
+        Task::Detect => index::load(data, &options).map(|loaded| loaded.dataset),
+        Task::Classify => classify::load(data, &options).map(|loaded| loaded.dataset),
     }
     .map_err(|e| Failure::from_error(&e))?;
     let labelled = dataset.classes.len() == names.len()
@@ -232,13 +249,21 @@ fn load(data: &Path, opened: &Opened, images: usize, precision: Precision) -> Re
     let unreadable = |(path, why): (PathBuf, String)| {
         Failure::failed(format!("{}: {why}", path.display())).hint("`onsa check` finds all such files")
     };
-    let proof = pictures::of_items(&dataset.val, images, labelled).map_err(unreadable)?;
-    let calibration = if precision == Precision::Int8 {
-        pictures::of_items(&dataset.train, CALIBRATION_IMAGES, false).map_err(unreadable)?
-    } else {
-        Vec::new()
-    };
-    Ok(Pictures { proof, calibration })
+    let pixels = dataset.pixels;
+    let proof =
+        pictures::of_items((&dataset.val, pixels), o.images as usize, labelled).map_err(unreadable)?;
+    let mut calibration = Vec::new();
+    if precision == Precision::Int8 {
+        calibration =
+            pictures::of_items((&dataset.train, pixels), CALIBRATION_IMAGES, false).map_err(unreadable)?;
+        if !labelled {
+            output::note(
+                "int8's ranges come from these images too: on images of another kind the scores may change more \
+                 than the proof shows.",
+            );
+        }
+    }
+    Ok(Pictures { proof, calibration, calibrated_on: format!("training images of {}", data.display()) })
 }
 
 fn show(report: &Report) {
@@ -249,6 +274,9 @@ fn show(report: &Report) {
         report.precision,
         output::bytes(report.bytes as u64)
     ));
+    if let Some(calibrated_on) = &report.calibrated_on {
+        output::line(&format!("ranges from {calibrated_on}"));
+    }
     match &report.proof {
         Proved::Boxes(proof) => {
             output::line(&format!(
@@ -262,8 +290,8 @@ fn show(report: &Report) {
             ));
             let cost = proof.map50_95_export - proof.map50_95_model;
             output::line(&format!(
-                "mAP50-95 {:.4} (the model: {:.4}, {cost:+.4})",
-                proof.map50_95_export, proof.map50_95_model
+                "mAP50-95 {:.4} (the model: {:.4}, {cost:+.4}); scores of {} confident boxes {:+.4} in the mean",
+                proof.map50_95_export, proof.map50_95_model, proof.confident, proof.score_shift
             ));
         }
         Proved::Classes(proof) => {
@@ -276,8 +304,8 @@ fn show(report: &Report) {
             ));
             let cost = proof.top1_export - proof.top1_model;
             output::line(&format!(
-                "top-1 accuracy {:.4} (the model: {:.4}, {cost:+.4})",
-                proof.top1_export, proof.top1_model
+                "top-1 accuracy {:.4} (the model: {:.4}, {cost:+.4}); scores of the model's classes {:+.4} in the mean",
+                proof.top1_export, proof.top1_model, proof.score_shift
             ));
         }
     }

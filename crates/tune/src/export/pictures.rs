@@ -1,46 +1,65 @@
 //! The pictures that an export is calibrated and proved on.
 
-use std::path::PathBuf;
+use std::path::{Path, PathBuf};
+use std::sync::Arc;
 
 use super::proof::Picture;
-use crate::data::dataset::Item;
+use crate::data::dataset::{Item, Pixels};
+use crate::data::deep::Deep;
 use crate::data::raster::Rgb8;
 use crate::evaluate::validate::truths;
-use crate::train::start::decoder;
+use crate::predict::View;
+use crate::train::start::{decoder, deep_decoder};
 
-/// Up to `count` items, spread over the set; their labels count where the data set's classes are the model's.
+/// Up to `count` items, spread over the set, with the bits and channels of `pixels`; their labels count where the data set's
+/// classes are the model's.
 ///
 /// # Errors
 /// The first that cannot be read: its path and why.
-pub fn of_items(items: &[Item], count: usize, labelled: bool) -> Result<Vec<Picture>, (PathBuf, String)> {
+pub fn of_items(
+    (items, pixels): (&[Item], Pixels),
+    count: usize,
+    labelled: bool,
+) -> Result<Vec<Picture>, (PathBuf, String)> {
     let count = count.min(items.len());
-    let decode = decoder();
+    let (decode, decode_deep) = (decoder(), deep_decoder(pixels.channels));
+    let view = |path: &Path| match pixels.is_deep() {
+        true => decode_deep(path).map(|image| View::Deep(Arc::new(image))),
+        false => decode(path).map(View::from),
+    };
     (0..count)
         .map(|i| {
             let item = &items[i * items.len() / count];
-            let image = decode(&item.path).map_err(|e| (item.path.clone(), e.to_string()))?;
+            let image = view(&item.path).map_err(|e| (item.path.clone(), e.to_string()))?;
             let truths = labelled.then(|| truths(item, false));
             Ok(Picture { name: item.path.clone(), image, truths })
         })
         .collect()
 }
 
-/// Drawn pictures: shaded fields, discs and noise, each of another size. For models whose data are not at hand.
-pub fn drawn(count: usize) -> Vec<Picture> {
+/// Drawn pictures of `channels` channels: shaded fields, discs and noise, each of another size. For models whose data are not at
+/// hand, and for what data do not show.
+pub fn drawn(count: usize, channels: usize) -> Vec<Picture> {
     const SIZES: [(usize, usize); 4] = [(640, 480), (480, 640), (333, 517), (1024, 768)];
     (0..count)
         .map(|i| {
             let (width, height) = SIZES[i % SIZES.len()];
-            let mut data = Vec::with_capacity(width * height * 3);
+            let mut data = Vec::with_capacity(width * height * channels);
             for y in 0..height {
                 for x in 0..width {
-                    for c in 0..3 {
-                        data.push(shade(i, x, y, c, width, height));
+                    for c in 0..channels {
+                        data.push(shade(i, x, y, c % 3, width, height));
                     }
                 }
             }
             let name = PathBuf::from(format!("drawn picture {}", i + 1));
-            Picture { name, image: Rgb8 { width, height, data }, truths: None }
+            let image = if channels == 3 {
+                Rgb8 { width, height, data }.into()
+            } else {
+                let data = data.iter().map(|&v| u16::from(v) * 257).collect();
+                View::Deep(Arc::new(Deep { width, height, channels, data }))
+            };
+            Picture { name, image, truths: None }
         })
         .collect()
 }

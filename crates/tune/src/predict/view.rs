@@ -48,7 +48,11 @@ impl View {
         View::of(picture, channels).map_err(failed)
     }
 
-    fn of(picture: Picture, channels: usize) -> Result<View, Box<dyn std::error::Error + Send + Sync>> {
+    /// Of a picture that was read for a network of `channels` channels.
+    ///
+    /// # Errors
+    /// It has no pixels, or other channels.
+    pub fn of(picture: Picture, channels: usize) -> Result<View, Box<dyn std::error::Error + Send + Sync>> {
         if channels == 3 && matches!(picture.pixels, Pixels::U8(_)) {
             let (width, height) = (picture.width as usize, picture.height as usize);
             let image = Rgb8::new(width, height, picture.into_rgb8()).ok_or("it has no pixels")?;
@@ -79,6 +83,21 @@ impl View {
             View::Rgb(image) => View::Rgb(Arc::new(super::tiles::crop(image, x, y, side))),
             View::Deep(image) => View::Deep(Arc::new(image.crop(x, y, side, side))),
         }
+    }
+
+    /// A detector's input of one size as an exported file's user makes it, bilinear between the nearest pixels, 0 to 1:
+    /// `(letterbox, [1, height, width, channels])`.
+    pub fn fitted(&self, [height, width]: [usize; 2]) -> (Letterbox, Vec<f32>) {
+        let letterbox = Letterbox::fit(self.size(), (width, height), true);
+        let values = match self {
+            View::Rgb(image) => letterbox.apply(image).data.iter().map(|&v| f32::from(v) / 255.0).collect(),
+            View::Deep(image) => {
+                let mut canvas = vec![0; width * height * image.channels];
+                letterbox.draw_deep(image, &mut canvas);
+                fractions(&canvas)
+            }
+        };
+        (letterbox, values)
     }
 
     /// The network's input, letterboxed, 0 to 1: `(letterbox, [1, h, w, channels])`.
@@ -114,6 +133,12 @@ impl View {
                 fractions(&square)
             }
         }
+    }
+}
+
+impl From<Rgb8> for View {
+    fn from(image: Rgb8) -> View {
+        View::Rgb(Arc::new(image))
     }
 }
 

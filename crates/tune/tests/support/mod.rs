@@ -3,6 +3,8 @@
 #![allow(dead_code, reason = "each test file uses a part")]
 #![allow(clippy::unwrap_used, reason = "a test may panic")]
 
+pub mod classifiers;
+
 use std::path::PathBuf;
 use std::sync::Arc;
 

@@ -126,7 +126,7 @@ impl Writer<'_, '_> {
             return self.activation(&format!("{}.activation", node.name), &y, conv.activation);
         };
         let x = self.rounded(node.inputs[0], input);
-        let weights = crate::export::quantise::weights(conv, input);
+        let weights = crate::export::quantise::weights(conv, input, quantisation.input_means(node));
         let bytes = weights.values.iter().map(|&v| v as u8).collect();
         let weight = self.b.tensor(&weight_name, Elem::I8, &dims, bytes);
         let weight = self.dequantised(&weight, &weight_name, Elem::I8, &weights.scales);
@@ -135,7 +135,7 @@ impl Writer<'_, '_> {
         let bias = self.dequantised(&bias, &bias_name, Elem::I32, &weights.bias_scales);
         let y = self.b.named(&node.name, "Conv", &[&x, &weight, &bias], &attributes);
         let y = self.activation(&format!("{}.activation", node.name), &y, conv.activation);
-        match quantisation.output_scheme(node) {
+        match quantisation.output_scheme(node).filter(|_| !quantisation.smooth) {
             Some(output) => {
                 let rounded = self.quantise(&y, output);
                 // A convolution that reads it takes it as it is.

@@ -13,6 +13,8 @@ use crate::evaluate::classify::top_classes;
 pub struct ClassTolerance {
     /// Largest difference of any class's probability; none: not judged.
     pub score: Option<f64>,
+    /// Largest mean change of the likeliest class's probability, up or down; none: not judged.
+    pub score_shift: Option<f64>,
     /// Least share of pictures whose likeliest class is the same.
     pub agreement: f64,
     /// Two classes whose probabilities in the model differ by less are a tie, which rounding may turn: either counts as the
@@ -36,6 +38,8 @@ pub struct ClassProof {
     pub ties: usize,
     /// Largest difference of any class's probability.
     pub max_score_difference: f64,
+    /// Mean change of the probability of the model's likeliest class, with its sign.
+    pub score_shift: f64,
     /// The model's top-1 accuracy on the pictures.
     pub top1_model: f64,
     /// The export's.
@@ -68,6 +72,7 @@ pub fn prove_classes(
         names.iter().map(|name| exported.names().iter().position(|n| n == name)).collect();
     let (mut same, mut ties, mut labelled) = (0usize, 0usize, 0usize);
     let (mut right, mut right_there) = (0usize, 0usize);
+    let mut shift = 0.0;
     let (mut most, mut worst): (f64, Option<(f64, PathBuf)>) = (0.0, None);
     for (i, picture) in pictures.iter().enumerate() {
         let ours = model_scores(network, &picture.image, side)?;
@@ -84,6 +89,7 @@ pub fn prove_classes(
         right += usize::from(first == truth);
         right_there += usize::from(there == truth);
         most = most.max(difference);
+        shift += f64::from(theirs[first] - ours[first]);
         // Another class weighs more than any difference of the scores.
         let badness = difference + f64::from(u8::from(first != there));
         if worst.as_ref().is_none_or(|(before, _)| badness > *before) {
@@ -95,7 +101,9 @@ pub fn prove_classes(
     let share = |count: usize| if images == 0 { 0.0 } else { count as f64 / images as f64 };
     let changed = right.abs_diff(right_there);
     let rounds = tolerance.score.is_none_or(|score| score > 2e-3);
+    let score_shift = shift / images.max(1) as f64;
     let ok = images > 0
+        && tolerance.score_shift.is_none_or(|limit| score_shift.abs() <= limit)
         && tolerance.score.is_none_or(|limit| most <= limit)
         && share(same + ties) >= tolerance.agreement
         && (share(changed) <= tolerance.top1 || (rounds && changed <= 1));
@@ -105,6 +113,7 @@ pub fn prove_classes(
         top1_agreement: share(same),
         ties,
         max_score_difference: most,
+        score_shift,
         top1_model: share(right),
         top1_export: share(right_there),
         top1_difference: share(changed),

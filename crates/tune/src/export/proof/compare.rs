@@ -10,6 +10,8 @@ use crate::evaluate::{EvaluateError, Evaluator, Truth};
 const LEAST: f32 = 0.05;
 /// Boxes that overlap less are not the same.
 const SAME: f32 = 0.5;
+/// Boxes of the model of this score and more are what its users see.
+const CONFIDENT: f32 = 0.25;
 
 /// The comparison so far.
 pub struct Comparison {
@@ -24,6 +26,8 @@ pub struct Comparison {
     max_score: f64,
     sum_box: f64,
     sum_score: f64,
+    confident: usize,
+    sum_shift: f64,
     worst: Option<(f64, PathBuf)>,
 }
 
@@ -41,6 +45,8 @@ impl Comparison {
             max_score: 0.0,
             sum_box: 0.0,
             sum_score: 0.0,
+            confident: 0,
+            sum_shift: 0.0,
             worst: None,
         }
     }
@@ -61,7 +67,7 @@ impl Comparison {
             // Without labels the model's own confident boxes are what the export should find.
             None => ours
                 .iter()
-                .filter(|d| d.score >= 0.25)
+                .filter(|d| d.score >= CONFIDENT)
                 .map(|d| Truth { class: d.class, bbox: d.bbox, crowd: false })
                 .collect(),
         };
@@ -81,6 +87,11 @@ impl Comparison {
             (edge, score) = (edge.max(moved), score.max(changed));
             self.sum_box += moved;
             self.sum_score += changed;
+        }
+        for a in ours.iter().filter(|d| d.score >= CONFIDENT) {
+            let there = pairs.iter().find(|(own, _)| own == a).map_or(0.0, |(_, b)| b.score);
+            self.confident += 1;
+            self.sum_shift += f64::from(there - a.score);
         }
         // A box just above the threshold on one side may lie just below it on the other.
         let border = self.conf.max(LEAST) * 1.1;
@@ -107,12 +118,14 @@ impl Comparison {
         let map_difference = (model - export).abs();
         let mean = |sum: f64| sum / self.pairs.max(1) as f64;
         let (mean_box, mean_score) = (mean(self.sum_box), mean(self.sum_score));
+        let score_shift = self.sum_shift / self.confident.max(1) as f64;
         let within = |value: f64, limit: Option<f64>| limit.is_none_or(|limit| value <= limit);
         let ok = self.images > 0
             && within(self.max_box, tolerance.box_pixels)
             && within(self.max_score, tolerance.score)
             && within(mean_box, tolerance.mean_box_pixels)
             && within(mean_score, tolerance.mean_score)
+            && within(score_shift.abs(), tolerance.score_shift)
             && agreement >= tolerance.agreement
             && map_difference <= tolerance.map;
         Proof {
@@ -124,6 +137,8 @@ impl Comparison {
             max_score_difference: self.max_score,
             mean_box_difference: mean_box,
             mean_score_difference: mean_score,
+            confident: self.confident,
+            score_shift,
             map50_95_model: model,
             map50_95_export: export,
             map_difference,
@@ -164,6 +179,7 @@ fn edge_difference(a: &Xyxy, b: &Xyxy) -> f64 {
 
 #[cfg(test)]
 mod tests {
+    use super::super::Proved;
     use super::*;
     use crate::data::raster::Rgb8;
 
@@ -172,6 +188,7 @@ mod tests {
         score: Some(0.001),
         mean_box_pixels: None,
         mean_score: None,
+        score_shift: Some(0.1),
         agreement: 1.0,
         map: 0.001,
     };
@@ -184,7 +201,7 @@ mod tests {
         let names = ["a".to_owned(), "b".to_owned()];
         let mut comparison = Comparison::new(&names, 0.001);
         for (name, theirs) in [("same", ours), ("other", theirs)] {
-            let picture = Picture { name: name.into(), image: Rgb8::filled(1, 1, 0), truths: None };
+            let picture = Picture { name: name.into(), image: Rgb8::filled(1, 1, 0).into(), truths: None };
             comparison.add(&picture, ours, theirs).unwrap();
         }
         comparison.finish("test", TOLERANCE)
@@ -222,19 +239,36 @@ mod tests {
         let names = ["a".to_owned(), "b".to_owned()];
         for (mean_score, ok) in [(0.021, true), (0.019, false)] {
             let mut comparison = Comparison::new(&names, 0.001);
-            let picture = Picture { name: "one".into(), image: Rgb8::filled(1, 1, 0), truths: None };
+            let picture = Picture { name: "one".into(), image: Rgb8::filled(1, 1, 0).into(), truths: None };
             comparison.add(&picture, &ours, &theirs).unwrap();
             let tolerance = Tolerance {
                 box_pixels: None,
                 score: None,
                 mean_box_pixels: Some(1.1),
                 mean_score: Some(mean_score),
+                score_shift: None,
                 agreement: 1.0,
                 map: 1.0,
             };
             let proof = comparison.finish("test", tolerance);
             assert_eq!(proof.ok, ok, "{proof:?}");
             assert!((proof.mean_box_difference - 1.0).abs() < 1e-6, "{proof:?}");
+        }
+    }
+
+    #[test]
+    fn scores_that_fall_together_fail_although_map_does_not_move() {
+        let (ours, theirs) = ([at(0, 0.9, 0.0), at(1, 0.5, 30.0)], [at(0, 0.7, 0.0), at(1, 0.3, 30.0)]);
+        let names = ["a".to_owned(), "b".to_owned()];
+        for (least, ok) in [(0.21, true), (0.19, false)] {
+            let mut comparison = Comparison::new(&names, 0.001);
+            let picture = Picture { name: "one".into(), image: Rgb8::filled(1, 1, 0).into(), truths: None };
+            comparison.add(&picture, &ours, &theirs).unwrap();
+            let tolerance = Tolerance { score: None, score_shift: Some(least), ..TOLERANCE };
+            let proof = comparison.finish("test", tolerance);
+            assert_eq!((proof.ok, proof.confident, proof.map_difference), (ok, 2, 0.0), "{proof:?}");
+            assert!((proof.score_shift + 0.2).abs() < 1e-6, "{proof:?}");
+            assert_eq!(Proved::Boxes(proof).warnings().len(), 1);
         }
     }
 

@@ -7,10 +7,8 @@ use super::dense::{choose, probabilities};
 use super::litert::Interpreter;
 use super::{Classifying, Exported, ProofError};
 use crate::boxes::Detection;
-use crate::data::letterbox::Letterbox;
-use crate::data::raster::Rgb8;
 use crate::evaluate::Postprocess;
-use crate::predict::middle_square;
+use crate::predict::View;
 
 /// What `export.json` says ran it.
 const RUNTIME: &str = "onsa's interpreter of LiteRT";
@@ -42,7 +40,7 @@ impl LiteRtFile {
             serde_json::from_str(text).map_err(|e| ProofError::Output(format!("its metadata: {e}")))?;
         let meta = onsa_intake::checkpoint::export_meta(entries)
             .map_err(|e| ProofError::Output(format!("its metadata: {e}")))?;
-        let &[_, height, width, 3] = interpreter.input_shape()? else {
+        let &[_, height, width, _] = interpreter.input_shape()? else {
             return Err(ProofError::Output(format!("its input is {:?}", interpreter.input_shape()?)));
         };
         let names = meta.names.ok_or_else(nameless)?;
@@ -59,10 +57,9 @@ impl Exported for LiteRtFile {
         &self.names
     }
 
-    fn detect(&mut self, image: &Rgb8) -> Result<Vec<Detection>, ProofError> {
+    fn detect(&mut self, image: &View) -> Result<Vec<Detection>, ProofError> {
         let [height, width] = self.canvas;
-        let letterbox = Letterbox::fit((image.width, image.height), (width, height), true);
-        let pixels = letterbox.apply(image).data.iter().map(|&v| f32::from(v) / 255.0).collect();
+        let (letterbox, pixels) = image.fitted(self.canvas);
         let (shape, mut values) = self.interpreter.run(pixels)?;
         // Boxes come as fractions of the input.
         if let &[_, rows, anchors] = shape
@@ -90,8 +87,8 @@ impl Classifying for LiteRtFile {
         &self.names
     }
 
-    fn scores(&mut self, image: &Rgb8) -> Result<Vec<f32>, ProofError> {
-        let (shape, values) = self.interpreter.run(middle_square(image, self.canvas[0]))?;
+    fn scores(&mut self, image: &View) -> Result<Vec<f32>, ProofError> {
+        let (shape, values) = self.interpreter.run(image.centre(self.canvas[0] as u32))?;
         probabilities(shape, values, self.names.len())
     }
 }

@@ -13,12 +13,10 @@ use std::path::PathBuf;
 use serde::Serialize;
 
 use crate::boxes::Detection;
-use crate::data::letterbox::Letterbox;
-use crate::data::raster::Rgb8;
 use crate::engine::Inference;
 use crate::evaluate::{EvaluateError, Postprocess, Truth, detections};
 use crate::models::ModelError;
-use crate::predict::middle_square;
+use crate::predict::View;
 use crate::train::loss::log_softmax;
 pub use classes::{ClassProof, ClassTolerance, prove_classes};
 use compare::Comparison;
@@ -33,7 +31,7 @@ pub struct Picture {
     /// Where it lies, or what it is called.
     pub name: PathBuf,
     /// Its pixels.
-    pub image: Rgb8,
+    pub image: View,
     /// Its labels, where it has any.
     pub truths: Option<Vec<Truth>>,
 }
@@ -48,7 +46,7 @@ pub trait Exported {
     ///
     /// # Errors
     /// The file does not run, or gives something else than it should.
-    fn detect(&mut self, image: &Rgb8) -> Result<Vec<Detection>, ProofError>;
+    fn detect(&mut self, image: &View) -> Result<Vec<Detection>, ProofError>;
 }
 
 /// What an exported classifier's user would get.
@@ -61,7 +59,7 @@ pub trait Classifying {
     ///
     /// # Errors
     /// The file does not run, or gives something else than it should.
-    fn scores(&mut self, image: &Rgb8) -> Result<Vec<f32>, ProofError>;
+    fn scores(&mut self, image: &View) -> Result<Vec<f32>, ProofError>;
 }
 
 /// A proof that could not be made.
@@ -92,6 +90,8 @@ pub struct Tolerance {
     pub mean_box_pixels: Option<f64>,
     /// Mean difference of their scores; none: not judged.
     pub mean_score: Option<f64>,
+    /// Largest mean change of the confident boxes' scores, up or down; none: not judged.
+    pub score_shift: Option<f64>,
     /// Least share of boxes that both find.
     pub agreement: f64,
     /// Largest difference of mAP50-95.
@@ -117,6 +117,10 @@ pub struct Proof {
     pub mean_box_difference: f64,
     /// Mean difference of their scores.
     pub mean_score_difference: f64,
+    /// Boxes that the model itself gives a score of at least .25.
+    pub confident: usize,
+    /// Mean change of their scores in the export, with its sign; a box that the export misses has 0 there.
+    pub score_shift: f64,
     /// The model's mAP50-95 under the export's own rules for boxes.
     pub map50_95_model: f64,
     /// The export's.
@@ -143,7 +147,25 @@ pub enum Proved {
     Classes(ClassProof),
 }
 
+/// A mean change of confident scores that int8's users should know of: thresholds may have to move with it.
+const MUCH: f64 = 0.03;
+
 impl Proved {
+    /// What the figures say beside whether they are within the tolerance, in sentences.
+    pub fn warnings(&self) -> Vec<String> {
+        let (moved, what, quiet) = match self {
+            Proved::Boxes(p) => (p.score_shift, format!("{} confident boxes", p.confident), "mAP"),
+            Proved::Classes(p) => (p.score_shift, format!("{} pictures' classes", p.images), "accuracy"),
+        };
+        if moved.abs() < MUCH {
+            return Vec::new();
+        }
+        vec![format!(
+            "The scores of {what} change by {moved:+.3} in the mean, whatever {quiet} says: thresholds (conf=) must move with them. \
+             Calibrate with pictures like those that the file will see: data="
+        )]
+    }
+
     /// Whether everything is within the tolerance.
     pub fn ok(&self) -> bool {
         match self {
@@ -197,12 +219,11 @@ pub fn prove(
 /// What the model itself finds, the picture fitted as the exported file's user fits it.
 fn detect(
     network: &mut Inference,
-    image: &Rgb8,
+    image: &View,
     [height, width]: [usize; 2],
     rules: &Postprocess,
 ) -> Result<Vec<Detection>, ProofError> {
-    let letterbox = Letterbox::fit((image.width, image.height), (width, height), true);
-    let input: Vec<f32> = letterbox.apply(image).data.iter().map(|&v| f32::from(v) / 255.0).collect();
+    let (letterbox, input) = image.fitted([height, width]);
     let pool = network.pool();
     let maps = network.run([1, height, width], &input)?;
     let head = maps.head()?;
@@ -214,8 +235,8 @@ fn detect(
 }
 
 /// What the model itself makes of the middle square of one picture: a probability a class.
-fn model_scores(network: &mut Inference, image: &Rgb8, side: usize) -> Result<Vec<f32>, ProofError> {
-    let logits = network.logits([1, side, side], &middle_square(image, side))?;
+fn model_scores(network: &mut Inference, image: &View, side: usize) -> Result<Vec<f32>, ProofError> {
+    let logits = network.logits([1, side, side], &image.centre(side as u32))?;
     if logits.iter().any(|v| !v.is_finite()) {
         return Err(EvaluateError::NonFiniteOutput { image: 0, anchor: 0 }.into());
     }

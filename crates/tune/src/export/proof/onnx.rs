@@ -8,9 +8,8 @@ use super::dense::{choose, probabilities};
 use super::{Classifying, Exported, ProofError};
 use crate::boxes::{Detection, Xyxy};
 use crate::data::letterbox::Letterbox;
-use crate::data::raster::Rgb8;
 use crate::evaluate::Postprocess;
-use crate::predict::middle_square;
+use crate::predict::View;
 
 /// A loaded file.
 pub struct OnnxFile {
@@ -63,23 +62,27 @@ impl OnnxFile {
             .map_err(refused)
     }
 
-    fn input(&self, image: &Rgb8) -> (Value, Option<Letterbox>) {
+    fn input(&self, image: &View) -> (Value, Option<Letterbox>) {
         if self.takes_pictures {
-            let pixels = NdTensor::from_data([image.height, image.width, 3], image.data.clone());
-            return (pixels.into(), None);
+            return (bytes(image), None);
         }
-        let [height, width] = self.canvas;
-        let letterbox = Letterbox::fit((image.width, image.height), (width, height), true);
-        let canvas: Vec<f32> = letterbox.apply(image).data.iter().map(|&v| f32::from(v) / 255.0).collect();
+        let (letterbox, canvas) = image.fitted(self.canvas);
         (planes(&canvas, self.canvas), Some(letterbox))
     }
 }
 
-/// `[1, 3, height, width]` of `[height, width, 3]`.
+/// A picture's bytes, `[height, width, 3]`.
+fn bytes(image: &View) -> Value {
+    let image = image.shown();
+    NdTensor::from_data([image.height, image.width, 3], image.data.clone()).into()
+}
+
+/// `[1, channels, height, width]` of `[height, width, channels]`.
 fn planes(pixels: &[f32], [height, width]: [usize; 2]) -> Value {
-    let planes =
-        (0..3).flat_map(|channel| pixels.iter().skip(channel).step_by(3)).copied().collect::<Vec<_>>();
-    NdTensor::from_data([1, 3, height, width], planes).into()
+    let channels = pixels.len() / (height * width);
+    let plane = |channel| pixels.iter().skip(channel).step_by(channels).copied();
+    let planes: Vec<f32> = (0..channels).flat_map(plane).collect();
+    NdTensor::from_data([1, channels, height, width], planes).into()
 }
 
 impl Classifying for OnnxFile {
@@ -91,11 +94,11 @@ impl Classifying for OnnxFile {
         &self.names
     }
 
-    fn scores(&mut self, image: &Rgb8) -> Result<Vec<f32>, ProofError> {
+    fn scores(&mut self, image: &View) -> Result<Vec<f32>, ProofError> {
         let input = if self.takes_pictures {
-            NdTensor::from_data([image.height, image.width, 3], image.data.clone()).into()
+            bytes(image)
         } else {
-            planes(&middle_square(image, self.canvas[0]), self.canvas)
+            planes(&image.centre(self.canvas[0] as u32), self.canvas)
         };
         let mut outputs = self.run((&input).into(), &["output0"])?;
         let scores: Tensor<f32> = outputs
@@ -115,7 +118,7 @@ impl Exported for OnnxFile {
         &self.names
     }
 
-    fn detect(&mut self, image: &Rgb8) -> Result<Vec<Detection>, ProofError> {
+    fn detect(&mut self, image: &View) -> Result<Vec<Detection>, ProofError> {
         let (input, letterbox) = self.input(image);
         let mut found = if self.gives_boxes {
             chosen(self.suppressed(&input)?)?
@@ -127,7 +130,8 @@ impl Exported for OnnxFile {
                 .ok_or_else(|| ProofError::Output("output0 is not float32".into()))?;
             choose(all.shape(), &all.to_vec(), self.names.len(), &self.rules)?
         };
-        let (width, height) = (image.width as f32, image.height as f32);
+        let (width, height) = image.size();
+        let (width, height) = (width as f32, height as f32);
         for Detection { bbox, .. } in &mut found {
             *bbox = match &letterbox {
                 Some(letterbox) => letterbox.box_to_source(bbox),

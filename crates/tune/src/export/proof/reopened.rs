@@ -6,11 +6,11 @@ use onsa_intake::checkpoint::Checkpoint;
 
 use super::{Classifying, Exported, ProofError, detect, model_scores};
 use crate::boxes::Detection;
-use crate::data::raster::Rgb8;
 use crate::engine::Inference;
 use crate::evaluate::Postprocess;
 use crate::models::open::Opened;
 use crate::models::{ClassMap, WeightSource, identify, load};
+use crate::predict::View;
 
 /// The model that was read back.
 pub struct Reopened {
@@ -53,7 +53,7 @@ impl Exported for Reopened {
         &self.names
     }
 
-    fn detect(&mut self, image: &Rgb8) -> Result<Vec<Detection>, ProofError> {
+    fn detect(&mut self, image: &View) -> Result<Vec<Detection>, ProofError> {
         detect(&mut self.network, image, self.canvas, &self.rules)
     }
 }
@@ -67,7 +67,7 @@ impl Classifying for Reopened {
         &self.names
     }
 
-    fn scores(&mut self, image: &Rgb8) -> Result<Vec<f32>, ProofError> {
+    fn scores(&mut self, image: &View) -> Result<Vec<f32>, ProofError> {
         model_scores(&mut self.network, image, self.canvas[0])
     }
 }

@@ -225,10 +225,12 @@ impl<'a> Writer<'a> {
         };
         let (weight_name, bias_name) = (format!("{}.weight", node.name), format!("{}.bias", node.name));
         let scheme = match self.numbers {
-            Numbers::Int8(q) => q.input_scheme(node).zip(q.output_scheme(node)),
+            Numbers::Int8(q) => {
+                q.input_scheme(node).zip(q.output_scheme(node)).map(|(x, y)| (x, y, q.input_means(node)))
+            }
             _ => None,
         };
-        let Some((input, output)) = scheme else {
+        let Some((input, output, means)) = scheme else {
             let mut x = self.float(node.inputs[0]);
             if let Some(pad) = explicit {
                 x = self.padded(x, from, pad, None);
@@ -252,7 +254,7 @@ impl<'a> Writer<'a> {
             // In integers too, what is padded stands for 0.
             x = self.padded(x, from, pad, None);
         }
-        let whole = weights(conv, input);
+        let whole = weights(conv, input, means);
         let bytes = channels_last(conv, &whole.values).iter().map(|&v| v as u8).collect();
         let weight = self.tensor(&weight_name, Elem::I8, &dims, Some(bytes));
         let axis = if conv.is_depthwise() { 3 } else { 0 };
