@@ -179,6 +179,103 @@ fn a_classifier_answers_with_classes() {
     }
     let models = server.request("GET", "/v1/models", "", b"").json();
     assert_eq!((&models[0]["task"], &models[1]["task"]), (&"detect".into(), &"classify".into()));
+    // Both at once, and many of each: every answer is of the model that was asked.
+    std::thread::scope(|scope| {
+        for i in 0..8 {
+            let (server, body) = (&server, &body);
+            scope.spawn(move || {
+                let (name, key) = if i % 2 == 0 { ("tiny", "boxes") } else { ("leaves", "top5") };
+                let answer = server.request("POST", &format!("/v1/predict?model={name}"), "", body);
+                assert_eq!(answer.status, 200);
+                let answer = answer.json();
+                assert!(answer["model"] == name && answer[key].is_array(), "{answer}");
+            });
+        }
+    });
+    // Which of two is meant has to be said.
+    assert_eq!(server.predict("", &body).status, 400);
+    // The document describes both answers, and the names it gives are those of the answers.
+    let document = server.request("GET", "/openapi.json", "", b"").json();
+    let described = &document["components"]["schemas"]["Prediction"]["properties"];
+    let top5 = &described["top5"]["items"]["properties"];
+    for (key, value) in answer["top5"][0].as_object().unwrap() {
+        assert!(top5[key].is_object(), "{key}: {value} is not described");
+    }
+    for key in answer.as_object().unwrap().keys() {
+        assert!(described[key].is_object(), "{key} is not described");
+    }
+}
+
+/// A grey picture of 16 bits, as X-rays are.
+fn grey16(width: u32, height: u32) -> Vec<u8> {
+    let picture = image::ImageBuffer::<image::Luma<u16>, Vec<u16>>::from_fn(width, height, |x, y| {
+        image::Luma([(x * 700 + y * 311 + (x / 8 + y / 8) % 2 * 9000) as u16])
+    });
+    let mut out = std::io::Cursor::new(Vec::new());
+    picture.write_to(&mut out, image::ImageFormat::Png).unwrap();
+    out.into_inner()
+}
+
+#[test]
+fn a_model_of_one_channel_is_served_all_bits() {
+    let folder = tempfile::tempdir().unwrap();
+    for split in ["train", "val"] {
+        for class in ["a", "b"] {
+            let place = folder.path().join("scans").join(split).join(class);
+            std::fs::create_dir_all(&place).unwrap();
+            std::fs::write(place.join(format!("{split}{class}.png")), grey16(40, 36)).unwrap();
+        }
+    }
+    let line = [
+        "train",
+        "task=classify",
+        "model=resnet18",
+        "pretrained=false",
+        "data=scans",
+        "channels=1",
+        "epochs=1",
+        "imgsz=32",
+        "batch=2",
+        "workers=0",
+        "plots=false",
+        "project=out",
+        "name=run",
+        "device=cpu",
+    ];
+    let ran = common::onsa(folder.path(), &line);
+    assert_eq!(ran.code, 0, "{}", ran.stderr);
+    let best = folder.path().join("out/run/weights/best.safetensors");
+    let model = format!("model=scans:{}", best.display());
+    let server = Server::start(&[&model, "imgsz=32"], None);
+    let body = grey16(50, 40);
+    let answer = server.predict("", &body);
+    assert_eq!(answer.status, 200, "{}", String::from_utf8_lossy(&answer.body));
+    std::fs::write(folder.path().join("p.png"), &body).unwrap();
+    let model = format!("model={}", best.display());
+    let line = ["predict", &model, "source=p.png", "imgsz=32", "device=cpu", "save=false", "--json"];
+    let said: Value = serde_json::from_str(&common::onsa(folder.path(), &line).stdout).unwrap();
+    for (a, b) in answer.json()["top5"].as_array().unwrap().iter().zip(said[0]["top5"].as_array().unwrap()) {
+        assert!((a["score"].as_f64().unwrap() - b["score"].as_f64().unwrap()).abs() < 1e-6, "{a} {b}");
+    }
+    let models = server.request("GET", "/v1/models", "", b"").json();
+    assert_eq!(models[0]["channels"], 1);
+    // A colour picture is taken grey, as `predict` takes it.
+    assert_eq!(server.predict("", &png(40, 40, 1)).status, 200);
+}
+
+#[test]
+fn a_device_that_is_not_there_is_said_before_anything_is_served() {
+    let folder = tempfile::tempdir().unwrap();
+    let model = format!("model={}", model());
+    let ran = common::onsa(folder.path(), &["serve", &model, "port=0", "device=quantum"]);
+    assert_eq!((ran.code, ran.stdout.as_str()), (2, ""));
+    assert!(ran.stderr.contains("none of auto, cpu, cuda"), "{}", ran.stderr);
+    // No machine has that many.
+    let ran = common::onsa(folder.path(), &["serve", &model, "port=0", "device=cuda:99"]);
+    assert_eq!((ran.code, ran.stdout.as_str()), (1, ""), "{}", ran.stderr);
+    assert!(ran.stderr.contains("device=cuda"), "{}", ran.stderr);
+    let server = Server::start(&["device=cpu", "threads=1"], None);
+    assert_eq!(server.predict("", &png(40, 40, 1)).status, 200);
 }
 
 #[test]

@@ -7,13 +7,12 @@ use std::time::{Duration, Instant};
 
 use onsa_tune::boxes::Detection;
 use onsa_tune::data::letterbox::Letterbox;
-use onsa_tune::data::raster::Rgb8;
 use onsa_tune::engine::{Inference, Place};
 use onsa_tune::evaluate::{Postprocess, nms};
 use onsa_tune::models::Task;
 use onsa_tune::models::open::Opened;
 use onsa_tune::predict::guess::likeliest;
-use onsa_tune::predict::{Fit, Reduction, middle_square, preprocess};
+use onsa_tune::predict::{Fit, Reduction, View};
 use tokio::sync::{Semaphore, oneshot};
 
 use super::metrics::Metrics;
@@ -24,7 +23,7 @@ pub struct Fitted {
     pub letterbox: Option<Letterbox>,
     /// Height and width of the input.
     pub size: (usize, usize),
-    /// `[height, width, 3]`, 0 to 1.
+    /// `[height, width, channels]`, 0 to 1.
     pub input: Vec<f32>,
 }
 
@@ -57,6 +56,8 @@ pub struct Served {
     pub task: Task,
     /// Long side of its input, pixels.
     pub imgsz: usize,
+    /// Channels of its input.
+    pub channels: usize,
     /// How pictures are fitted to a detector.
     pub fit: (Fit, Reduction),
     /// The network's name, such as `yolo11n`.
@@ -106,6 +107,7 @@ impl Served {
             names: opened.names.clone(),
             task: opened.model.task(),
             imgsz,
+            channels: opened.model.architecture.image_channels,
             // As `onsa predict` has it.
             fit: if is_onnx {
                 (Fit::Square, Reduction::Antialiased)
@@ -121,14 +123,14 @@ impl Served {
     }
 
     /// A picture as this model's network takes it.
-    pub fn prepare(task: Task, imgsz: usize, fit: (Fit, Reduction), image: &Rgb8) -> Fitted {
+    pub fn prepare(task: Task, imgsz: usize, fit: (Fit, Reduction), image: &View) -> Fitted {
         match task {
             Task::Detect => {
-                let (letterbox, input) = preprocess(image, imgsz, fit.0, fit.1);
+                let (letterbox, input) = image.preprocess(imgsz, fit.0, fit.1);
                 Fitted { letterbox: Some(letterbox), size: (letterbox.height, letterbox.width), input }
             }
             Task::Classify => {
-                Fitted { letterbox: None, size: (imgsz, imgsz), input: middle_square(image, imgsz) }
+                Fitted { letterbox: None, size: (imgsz, imgsz), input: image.centre(imgsz as u32) }
             }
         }
     }
@@ -187,7 +189,7 @@ fn work(
 
 /// Runs a batch of pictures of one size and answers each.
 fn answer(network: &mut Inference, (height, width): (usize, usize), mut batch: Vec<Job>) {
-    let mut images = Vec::with_capacity(batch.len() * height * width * 3);
+    let mut images = Vec::with_capacity(batch.len() * height * width * network.channels());
     for job in &mut batch {
         images.append(&mut job.fitted.input);
     }

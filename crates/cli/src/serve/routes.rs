@@ -15,8 +15,8 @@ use axum::routing::{get, post};
 use axum::{Extension, Json, Router};
 use http_body_util::BodyExt;
 use onsa_intake::picture::{self, PictureError};
-use onsa_tune::data::raster::Rgb8;
 use onsa_tune::evaluate::Postprocess;
+use onsa_tune::predict::View;
 use serde::Deserialize;
 use serde_json::{Value, json};
 use tokio::sync::{Semaphore, oneshot};
@@ -149,6 +149,7 @@ async fn models(State(shared): State<Arc<Shared>>) -> Json<Value> {
         .map(|m| {
             json!({
                 "name": m.name, "architecture": m.architecture, "task": m.task.name(), "imgsz": m.imgsz,
+                "channels": m.channels,
                 "classes": m.names, "licence": m.licence,
             })
         })
@@ -237,10 +238,12 @@ async fn run(
     let bytes = read(shared, headers, body).await?;
     let place = model.places.try_acquire().map_err(|_| full())?;
     let decoder = shared.decoders.acquire().await.map_err(|_| full())?;
-    let (task, imgsz, fit, max_pixels) = (model.task, model.imgsz, model.fit, shared.config.max_pixels);
+    let (task, imgsz, fit, channels) = (model.task, model.imgsz, model.fit, model.channels);
+    let max_pixels = shared.config.max_pixels;
     let prepared = tokio::task::spawn_blocking(move || {
-        let image = decode(&bytes, max_pixels)?;
-        Ok((image.width, image.height, Served::prepare(task, imgsz, fit, &image)))
+        let image = decode(&bytes, channels, max_pixels)?;
+        let (width, height) = image.size();
+        Ok((width, height, Served::prepare(task, imgsz, fit, &image)))
     })
     .await
     .map_err(|_| no(StatusCode::INTERNAL_SERVER_ERROR, "the decoder failed".to_owned()))?;
@@ -357,8 +360,8 @@ async fn forget(headers: &HeaderMap, mut body: Body, config: &Config) {
     }
 }
 
-/// Decodes a body, its size looked at first: a small file may hold a huge picture.
-fn decode(bytes: &[u8], max_pixels: u64) -> Result<Rgb8, (StatusCode, String)> {
+/// Decodes a body for a network of `channels` channels, its size looked at first: a small file may hold a huge picture.
+fn decode(bytes: &[u8], channels: usize, max_pixels: u64) -> Result<View, (StatusCode, String)> {
     let body = Path::new("the body");
     let status = |error: &PictureError| match error {
         PictureError::NotAPicture { .. }
@@ -372,8 +375,7 @@ fn decode(bytes: &[u8], max_pixels: u64) -> Result<Rgb8, (StatusCode, String)> {
         let reason = format!("a picture has at most {max_pixels} pixels");
         return Err((StatusCode::PAYLOAD_TOO_LARGE, reason));
     }
-    let picture = picture::decode(bytes, body).map_err(|e| (status(&e), e.to_string()))?;
-    let (width, height) = (picture.width as usize, picture.height as usize);
-    Rgb8::new(width, height, picture.into_rgb8())
-        .ok_or_else(|| (StatusCode::BAD_REQUEST, "the picture has no pixels".to_owned()))
+    let picture =
+        picture::decode_as(bytes, channels as u32, body).map_err(|e| (status(&e), e.to_string()))?;
+    View::of(picture, channels).map_err(|e| (StatusCode::BAD_REQUEST, e.to_string()))
 }

@@ -94,20 +94,6 @@ pub fn place_for(
     }
 }
 
-/// Refuses a model of other channels than three where only those are handled.
-///
-/// # Errors
-/// The model has others.
-pub fn only_rgb(model: &Model, what: &str) -> Result<(), Failure> {
-    match model.architecture.image_channels {
-        3 => Ok(()),
-        channels => Err(Failure::failed(format!(
-            "{what} is for models of RGB images; this one takes {channels} channel(s)"
-        ))
-        .hint("`onsa train`, `val` and `predict` take any number of channels")),
-    }
-}
-
 /// Every verb, in the help's order.
 pub const VERBS: &[Verb] = &[
     train::VERB,

@@ -5,6 +5,7 @@ use std::process::ExitCode;
 use std::sync::Arc;
 use std::time::Duration;
 
+use onsa_tune::engine::Place;
 use onsa_tune::models::{Task, open};
 use onsa_tune::train::recipe::CLASSIFY_IMGSZ;
 use onsa_tune::train::recipe::table::{self, ArgumentError, any};
@@ -162,8 +163,14 @@ fn start(
             _ => o.imgsz,
         } as usize;
         let opened = open::open(&source, None, [side, side], true, 0)?;
-        super::only_rgb(&opened.model, "serve")?;
-        let served = Served::start(name, &opened, side, running, place.clone(), Arc::clone(metrics))
+        let place = match (&place, opened.model.architecture.image_channels) {
+            // Not computed on a GPU yet: the processor takes it, or an error says so.
+            (Place::Gpu(..), channels) if channels != 3 => {
+                super::place_for(&opened.model, (o.device.as_deref(), o.half, o.threads))?
+            }
+            (place, _) => place.clone(),
+        };
+        let served = Served::start(name, &opened, side, running, place, Arc::clone(metrics))
             .map_err(|e| Failure::from_error(&e))?;
         models.push(served);
     }
