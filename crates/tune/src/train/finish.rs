@@ -134,6 +134,8 @@ pub struct FinishInput<'a> {
     pub kept: Option<&'a Kept>,
     /// The validation images.
     pub val_cache: &'a Arc<ImageCache>,
+    /// Training images, and what the best weights find on them, where their labels were looked over.
+    pub trained_on: Option<(&'a Arc<ImageCache>, &'a [ImageResult])>,
     /// The first training batches.
     pub drawn: &'a [DrawnBatch],
     /// Training speed.
@@ -222,7 +224,7 @@ fn write_report(
     worst.truncate(REPORT_PICTURES);
     let worst = load(worst)?;
     let prepared = input.prepared;
-    let (suspects, suspect_labels) = suspicious(input, results)?;
+    let (suspects, suspect_labels, looked_at) = all_suspicious(input, results)?;
     let dataset = &prepared.dataset;
     let boxes = |items: &[Item]| items.iter().map(|item| item.labels.len()).sum::<usize>();
     let recipe = input.recipe;
@@ -253,19 +255,52 @@ fn write_report(
         ],
         licence,
     };
-    let pictures = Pictures { samples, worst, suspects, suspect_labels };
+    let pictures = Pictures { samples, worst, suspects, suspect_labels, looked_at };
     let html = report::render(&report, &pictures)?;
     durable::write(&input.run_dir.join("report.html"), html.as_bytes())?;
     Ok(())
 }
 
-/// The images whose labels the model contradicts most confidently, and how many such labels there are in all.
-fn suspicious(
+/// The suspicious labels of the validation and the training images: pictures, their number, and which images were looked at. All
+/// of them stand in [`SUSPECTS`].
+fn all_suspicious(
     input: &FinishInput<'_>,
     results: &[ImageResult],
+) -> Result<(Vec<ReportPicture>, usize, String), TrainError> {
+    let mut table = String::from("split,image,labelled,seen,score,x1,y1,x2,y2\n");
+    let (mut pictures, mut count) = suspicious(input, ("val", input.val_cache, results), &mut table)?;
+    let mut looked_at = format!("{} validation images", results.len());
+    if let Some((images, results)) = input.trained_on {
+        let (more, others) = suspicious(input, ("train", images, results), &mut table)?;
+        pictures.extend(more);
+        count += others;
+        looked_at.push_str(&format!(" and {} training images", results.len()));
+    }
+    durable::write(&input.run_dir.join(SUSPECTS), table.as_bytes())?;
+    Ok((pictures, count, looked_at))
+}
+
+/// Every suspicious label of a run, a line each.
+const SUSPECTS: &str = "suspicious_labels.csv";
+
+/// A text as a field of a table.
+fn field(text: &str) -> String {
+    if text.contains([',', '"', '\n', '\r']) {
+        format!("\"{}\"", text.replace('"', "\"\""))
+    } else {
+        text.to_owned()
+    }
+}
+
+/// The images of a split whose labels the model contradicts most confidently, and how many such labels there are in all.
+fn suspicious(
+    input: &FinishInput<'_>,
+    (split, cache, results): (&str, &ImageCache, &[ImageResult]),
+    table: &mut String,
 ) -> Result<(Vec<ReportPicture>, usize), TrainError> {
     let single = input.recipe.single_cls;
-    let item = |result: &ImageResult| &input.val_cache.items()[result.item];
+    let names = &input.prepared.opened.names;
+    let item = |result: &ImageResult| &cache.items()[result.item];
     let mut found: Vec<(&ImageResult, Vec<Suspect>)> = results
         .iter()
         .map(|result| (result, suspects(&result.detections, &truths(item(result), single))))
@@ -274,14 +309,26 @@ fn suspicious(
     let all = found.iter().map(|(_, suspects)| suspects.len()).sum();
     // The suspects of an image stand with the surest first.
     found.sort_by(|(_, a), (_, b)| b[0].detection.score.total_cmp(&a[0].detection.score));
+    let name = |class: u32| names.get(class as usize).map_or("", String::as_str);
+    for (result, suspects) in &found {
+        let path = field(&item(result).path.display().to_string());
+        for Suspect { detection: d, labelled } in suspects {
+            let (was, seen) = (field(labelled.map_or("", name)), field(name(d.class)));
+            let b = &d.bbox;
+            table.push_str(&format!(
+                "{split},{path},{was},{seen},{:.3},{:.1},{:.1},{:.1},{:.1}\n",
+                d.score, b.x1, b.y1, b.x2, b.y2
+            ));
+        }
+    }
     found.truncate(SUSPECT_PICTURES);
     let pictures = found.into_iter().map(|(result, suspects)| {
-        let words: Vec<String> =
-            suspects.iter().map(|suspect| suspect.words(&input.prepared.opened.names)).collect();
+        let words: Vec<String> = suspects.iter().map(|suspect| suspect.words(names)).collect();
+        let place = if split == "train" { "training: " } else { "" };
         Ok(ReportPicture {
             detections: suspects.iter().map(|suspect| suspect.detection).collect(),
-            caption: Some(words.join("; ")),
-            ..picture(input.val_cache, result, single)?
+            caption: Some(format!("{place}{}", words.join("; "))),
+            ..picture(cache, result, single)?
         })
     });
     Ok((pictures.collect::<Result<_, TrainError>>()?, all))

@@ -57,6 +57,8 @@ crate::arguments! {
             val: bool = true, any;
             /// Draw curves, batches and the report's pictures.
             plots: bool = true, any;
+            /// At the end, look for training labels that the trained detector contradicts (10,000 images at most); with plots.
+            suspects: bool = true, any;
             /// Also keep a checkpoint of every N-th epoch; -1 keeps none.
             save_period: i32 = -1, any;
             /// When `onsa resume` can go on from within an epoch: after so many steps (100) or seconds (60s), or at its end only (epoch). auto saves so that it costs less than 1 % of the time.

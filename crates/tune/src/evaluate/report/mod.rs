@@ -91,6 +91,8 @@ pub struct Pictures {
     pub suspects: Vec<ReportPicture>,
     /// How many such contradictions there are in all.
     pub suspect_labels: usize,
+    /// Which images were looked at for them, such as `9 validation images`.
+    pub looked_at: String,
 }
 
 /// The report as HTML.
@@ -98,7 +100,7 @@ pub struct Pictures {
 /// # Errors
 /// If a picture cannot be encoded.
 pub fn render(input: &ReportInput, pictures: &Pictures) -> Result<String, EvaluateError> {
-    let Pictures { samples, worst, suspects, suspect_labels } = pictures;
+    let Pictures { samples, worst, suspects, suspect_labels, looked_at } = pictures;
     let mut page = page::Page::new(&input.title);
     sections::headline(&mut page, input, !samples.is_empty());
     kept::kept(&mut page, input.kept.as_ref());
@@ -122,8 +124,8 @@ pub fn render(input: &ReportInput, pictures: &Pictures) -> Result<String, Evalua
         worst,
     )?;
     let doubts = format!(
-        "Validation labels that the model contradicts with a confidence of {CONFIDENT} or more: {suspect_labels} in all, the surest \
-         shown. Where the model is right, mend the label and validate again."
+        "Labels of {looked_at} that the model contradicts with a confidence of {CONFIDENT} or more: {suspect_labels} in all, the \
+         surest shown. Where the model is right, mend the label and train or validate again."
     );
     sections::pictures(&mut page, &input.classes, ("suspects", "Suspicious labels", &doubts), suspects)?;
     sections::facts(&mut page, "settings", "Settings", &input.settings);

@@ -80,9 +80,13 @@ fn the_page_of_a_small_run() {
 fn suspicious_labels_are_shown_with_their_number_and_what_speaks_against_them() {
     let caption = Some("labelled <b>, seen as birch (0.93)".to_owned());
     let suspects = vec![ReportPicture { caption, ..picture() }];
-    let html = render(&input(), &Pictures { suspects, suspect_labels: 17, ..shown() }).unwrap();
+    let html = render(
+        &input(),
+        &Pictures { suspects, suspect_labels: 17, looked_at: "9 validation images".into(), ..shown() },
+    )
+    .unwrap();
     let section = &html[html.find("id=\"suspects\"").unwrap()..];
-    assert!(section.contains("17 in all"), "{section}");
+    assert!(section.contains("Labels of 9 validation images") && section.contains("17 in all"), "{section}");
     assert!(section.contains("<figcaption>labelled &lt;b&gt;, seen as birch (0.93)</figcaption>"));
     assert!(section.contains("src=\"data:image/jpeg;base64,"));
 }

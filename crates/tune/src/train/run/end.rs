@@ -1,15 +1,25 @@
 //! How a run ends: the best weights' figures, what old classes lost where some were added, plots and the report.
 
+use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, Ordering};
 
 use super::{ADDED_CLASSES, Run, TrainError, TrainOutcome, finish};
+use crate::data::cache::ImageCache;
 use crate::durable;
 use crate::evaluate::Validated;
 use crate::evaluate::kept::Kept;
+use crate::evaluate::validate::ImageResult;
+use crate::models::Task;
 use crate::models::open::{self, Opened};
 use crate::train::added::{self, Added, Measured};
 use crate::train::finish::FinishInput;
 use crate::train::observer::Observer;
+
+/// Images, and what was found on each.
+type LookedOver = (Arc<ImageCache>, Vec<ImageResult>);
+
+/// Training images whose labels are looked over at the end of a run, at most: spread over the set.
+const LOOKED_OVER: usize = 10_000;
 
 impl Run<'_> {
     /// The best weights' figures, plots and the report.
@@ -33,6 +43,12 @@ impl Run<'_> {
             outcome.kept = Some(kept);
         }
         if self.recipe.plots {
+            let trained_on = self.look_over_training(&best, observer, stop)?;
+            if stop.load(Ordering::Relaxed) {
+                outcome.stopped = true;
+                observer.message(&format!("stopped; `onsa resume {}` continues", self.run_dir.display()));
+                return Ok(());
+            }
             self.draw_again()?;
             let input = FinishInput {
                 recipe: self.recipe,
@@ -43,6 +59,7 @@ impl Run<'_> {
                 before: outcome.before.as_ref(),
                 kept: outcome.kept.as_ref(),
                 val_cache: &self.val_cache,
+                trained_on: trained_on.as_ref().map(|(images, results)| (images, results.as_slice())),
                 drawn: &self.drawn,
                 images_per_second: outcome.images_per_second,
             };
@@ -50,6 +67,34 @@ impl Run<'_> {
         }
         outcome.metrics = Some(validation.metrics());
         Ok(())
+    }
+
+    /// What the best weights of a detector find on the training images, whose labels may be wrong too; none where that is not
+    /// wanted.
+    fn look_over_training(
+        &mut self,
+        best: &Opened,
+        observer: &mut dyn Observer,
+        stop: &AtomicBool,
+    ) -> Result<Option<LookedOver>, TrainError> {
+        // Replayed images stand behind the new ones; their labels are not this data set's.
+        let own = self.prepared.added.as_ref().map(|added| added.replay_from);
+        let all = own.unwrap_or(self.train_cache.items().len());
+        let looks = self.recipe.suspects && self.step.task() == Task::Detect && all > 0;
+        if !looks || stop.load(Ordering::Relaxed) {
+            return Ok(None);
+        }
+        let count = all.min(LOOKED_OVER);
+        let chosen: Vec<usize> = (0..count).map(|i| i * all / count).collect();
+        observer.message(&format!(
+            "looking over the labels of {count} training images (suspects=false leaves it out)"
+        ));
+        let images = Arc::new(self.train_cache.subset(&chosen));
+        let found = self.validation_on(&images, &best.params, true, observer, stop)?;
+        Ok(match found {
+            Validated::Detect(found) => Some((images, found.images)),
+            Validated::Classify(_) => None,
+        })
     }
 
     /// What the old classes lost, written into the run's folder; none where it was stopped.

@@ -1,10 +1,12 @@
 //! Which weights a run validates, and how.
 
+use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, Ordering};
 
 use onsa_compute::Params;
 
 use super::{Run, TrainError, start};
+use crate::data::cache::ImageCache;
 use crate::data::val_loader::ValConfig;
 use crate::engine::StepError;
 use crate::evaluate::classify::{validate_classifier, validate_logits};
@@ -44,6 +46,19 @@ impl Run<'_> {
         observer: &mut dyn Observer,
         stop: &AtomicBool,
     ) -> Result<Validated, TrainError> {
+        let images = Arc::clone(&self.val_cache);
+        self.validation_on(&images, params, keep, observer, stop)
+    }
+
+    /// The same on any images of the run, without augmentation.
+    pub(super) fn validation_on(
+        &mut self,
+        images: &Arc<ImageCache>,
+        params: &Params,
+        keep: bool,
+        observer: &mut dyn Observer,
+        stop: &AtomicBool,
+    ) -> Result<Validated, TrainError> {
         let loader = self.val_config();
         let names = &self.prepared.opened.names;
         if let Some((features, head)) = &self.val_features {
@@ -59,19 +74,19 @@ impl Run<'_> {
         let postprocess = Postprocess { classes, ..Postprocess::validation() };
         let options = ValidateOptions { loader, postprocess, keep };
         if let Some(gpu) = &mut self.gpu {
-            return Ok(gpu.validate(&params.values, &self.val_cache, names, &options, progress)?);
+            return Ok(gpu.validate(&params.values, images, names, &options, progress)?);
         }
         Ok(match self.step.task() {
             Task::Detect => {
                 self.network.set_params(params);
                 let loss = Some(&mut self.val_loss);
-                let found = validate(&mut self.network, &self.val_cache, names, &options, loss, progress)?;
+                let found = validate(&mut self.network, images, names, &options, loss, progress)?;
                 Validated::Detect(found)
             }
             Task::Classify => {
                 self.network.set_params(params);
                 let loader = options.loader;
-                let found = validate_classifier(&mut self.network, &self.val_cache, names, loader, progress)?;
+                let found = validate_classifier(&mut self.network, images, names, loader, progress)?;
                 Validated::Classify(found)
             }
         })
