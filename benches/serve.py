@@ -1,6 +1,11 @@
 """Load on `onsa serve` over loopback: 1, 2 and 10 times its capacity, open loop.
 
-    python3 benches/serve.py --onsa target/release/onsa --model MODEL --images a.jpg b.jpg [--imgsz 640] [--seconds 120]
+    cargo build --release && target/release/onsa demo --fetch-only
+    python3 benches/serve.py [--onsa target/release/onsa] [--model MODEL] [--images a.jpg b.jpg] [--imgsz 640] [--seconds 120]
+
+Without arguments: YOLO12n at 640 px on the tree tiles and the two photographs, two minutes a load, on the processor. It takes seven
+minutes on a machine that does nothing else, with a build by the release profile as it stands in Cargo.toml. Progress goes to stderr; stdout
+is one table as benches/RESULTS.md has it.
 
 Before and after the load: damaged and huge bodies, and clients that send one byte a second, which must get 4xx or be let go.
 
@@ -9,21 +14,36 @@ picture got alone, so one that belongs to another request shows. Needs nothing b
 """
 
 import argparse
+import datetime
 import http.client
 import json
+import os
 import queue
 import subprocess
+import sys
 import threading
 import time
+from pathlib import Path
+
+ROOT = Path(__file__).resolve().parents[1]
+ASSETS = Path(os.environ.get("ONSA_ASSETS", Path.home() / ".cache/onsa/assets"))
+
+
+def say(text):
+    print(text, file=sys.stderr, flush=True)
 
 
 class Server:
     def __init__(self, args):
-        line = [args.onsa, "serve", f"model={args.model}", "port=0", f"imgsz={args.imgsz}", f"queue={args.queue}", "--json"]
+        line = [str(args.onsa), "serve", f"model={args.model}", "port=0", f"imgsz={args.imgsz}", f"queue={args.queue}", f"device={args.device}"]
+        line += ["--json"] + ([f"threads={args.threads}"] if args.threads else [])
         self.process = subprocess.Popen(line, stdout=subprocess.PIPE, stderr=subprocess.DEVNULL, text=True)
         text = ""
         while not text.rstrip().endswith("}"):
-            text += self.process.stdout.readline()
+            more = self.process.stdout.readline()
+            if not more:
+                sys.exit(f"{' '.join(line)} ended at once: run it by hand")
+            text += more
         self.address = json.loads(text)["address"]
 
     def ask(self, name, picture, connection=None):
@@ -161,28 +181,56 @@ def bad_clients(server, picture):
     return found
 
 
+def row(times, rate, r):
+    other = {k: v for k, v in r["by_status"].items() if k not in (200, 429)}
+    lost = r["sent"] - r["answered"] + sum(other.values())
+    note = f" ({', '.join(f'{v} {k}' for k, v in other.items())})" if other else ""
+    first, last, most = r["memory_mb_first_last_max"]
+    count = lambda status: f"{r['by_status'].get(status, 0):,}"
+    cells = [f"{times}x ({rate:.1f} a second)", f"{r['sent']:,}", count(200), count(429), f"{lost}{note}", r["mixed_up"], f"{r['served_per_second']:.1f}"]
+    cells += [f"{r['p50_ms']:.0f} ms", f"{r['p99_ms']:.0f} ms", f"{first:.0f} / {last:.0f} / {most:.0f} MB"]
+    return "| " + " | ".join(map(str, cells)) + " |"
+
+
 def main():
-    parser = argparse.ArgumentParser()
-    parser.add_argument("--onsa", default="target/release/onsa")
-    parser.add_argument("--model", required=True)
-    parser.add_argument("--images", nargs="+", required=True)
+    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
+    parser.add_argument("--onsa", type=Path, default=ROOT / "target/release/onsa")
+    parser.add_argument("--model", default=str(ASSETS / "yolov12n.onnx"))
+    parser.add_argument("--images", nargs="+", type=Path)
     parser.add_argument("--imgsz", type=int, default=640)
     parser.add_argument("--queue", type=int, default=16)
-    parser.add_argument("--seconds", type=float, default=120)
-    parser.add_argument("--calibrate", type=float, default=10)
+    parser.add_argument("--device", default="cpu")
+    parser.add_argument("--threads", type=int, help="compute threads of the server; by default all")
+    parser.add_argument("--seconds", type=float, default=120, help="of each load")
+    parser.add_argument("--calibrate", type=float, default=20, help="seconds in which the capacity is measured")
     args = parser.parse_args()
-    pictures = [open(path, "rb").read() for path in args.images]
+    images = args.images or sorted((ASSETS / "trees/images/val").iterdir()) + sorted((ASSETS / "photos").iterdir())
+    pictures = [path.read_bytes() for path in images]
+    before = os.getloadavg()[0]
+    if before > 1:
+        say(f"the load average is {before:.1f}: other work runs on this machine, and the figures are not its own")
     server = Server(args)
     expected = [server.ask("alone", p)[1] for p in pictures]
-    print(json.dumps({"bad_clients": bad_clients(server, pictures[0])}), flush=True)
-    capacity(server, pictures, 2, 4)
+    bad = [bad_clients(server, pictures[0])]
+    say(f"bad clients: {json.dumps(bad[0])}")
+    # The plans of all batch sizes are made before anything is measured.
+    capacity(server, pictures, min(5, args.calibrate), 8)
     most = capacity(server, pictures, args.calibrate, 8)
-    print(json.dumps({"capacity_per_second": round(most, 2)}), flush=True)
+    say(f"capacity: {most:.2f} a second")
+    rows = []
     for times in (1, 2, 10):
         result = load(server, pictures, expected, times * most, args.seconds, 64)
-        print(json.dumps({"times": times, **{k: round(v, 1) if isinstance(v, float) else v for k, v in result.items()}}), flush=True)
-    print(json.dumps({"bad_clients": bad_clients(server, pictures[0])}), flush=True)
-    print(json.dumps({"exit_code_after_SIGTERM": server.stop()}))
+        rows.append(row(times, times * most, result))
+        say(rows[-1])
+    bad.append(bad_clients(server, pictures[0]))
+    code = server.stop()
+    cores = len(os.sched_getaffinity(0))
+    print(f"{datetime.date.today()}, {cores} cores (load average before: {before:.1f}), loopback, `benches/serve.py --seconds {args.seconds:g}`: {Path(args.model).stem} at {args.imgsz} px on {args.device}, {len(pictures)} pictures, queue {args.queue}.")
+    print(f"Capacity, 8 clients that ask again as soon as they are answered: {most:.1f} requests a second. Each answer was held against the one that its picture got alone.")
+    print("\n| load | sent | 200 | 429 | lost | mixed up | served a second | p50 | p99 | resident memory: start / end / most |\n|---|---|---|---|---|---|---|---|---|---|")
+    print("\n".join(rows))
+    words = "the same before and after" if bad[0] == bad[1] else f"before {json.dumps(bad[0])}, after {json.dumps(bad[1])}"
+    print(f"\nBad clients, {words}: {', '.join(f'{name} {answer}' for name, answer in bad[1].items())}. Exit code after SIGTERM: {code}.")
 
 
 if __name__ == "__main__":
