@@ -85,13 +85,24 @@ fn whole_numbers_give_what_litert_makes_of_them() {
         let file = encode(&model, &network, &[], &Numbers::Int8(ranges));
         let ran = run("run_tflite.py", &python, &file, &bytes(&images), "float32", &model.input);
         let output = &ran.outputs["output0"];
-        let off = apart(&file, &images, &output.floats());
+        let theirs = output.floats();
+        let whole = encode(&model, &network, &[], &Numbers::Float32);
+        let [own, exact] = [&file, &whole]
+            .map(|file| Interpreter::load(file, &threads(2)).unwrap().run(images.clone()).unwrap().1);
+        let (off, cost) = (mean_apart(&own, &theirs), mean_apart(&exact, &theirs));
         let (box_off, score_off) = differences(&fixture, output);
-        println!("{family:?}: interpreters {off}, from the model {box_off} px, {score_off}");
-        // A sum that lies between two steps may fall to either side (LiteRT rounds with 31-bit factors): single values
-        // then move by a step, the outputs by far less than rounding itself costs.
-        assert!(off < 0.02, "{family:?}: the interpreters differ by {off}");
+        println!("{family:?}: interpreters {off}, rounding {cost}, from the model {box_off} px, {score_off}");
+        // A sum that lies between two steps may fall to either side (LiteRT rounds with 31-bit factors), and a step early in a
+        // network of random weights reaches many outputs. LiteRT's own sets of kernels, with and without XNNPACK, stand as far
+        // apart on these files as rounding moves the outputs (.0034 to .0052): the interpreter has to stand nearer.
+        assert!(off < cost, "{family:?}: the interpreters differ by {off}, rounding costs {cost}");
     }
+}
+
+/// Mean difference.
+fn mean_apart(a: &[f32], b: &[f32]) -> f64 {
+    assert_eq!(a.len(), b.len());
+    a.iter().zip(b).map(|(a, b)| f64::from((a - b).abs())).sum::<f64>() / a.len() as f64
 }
 
 fn name(numbers: &Numbers) -> &'static str {
