@@ -477,6 +477,8 @@ def pictures():
     huge_jpeg = bytearray(jpeg)
     at = jpeg.index(b"\xff\xc0")
     huge_jpeg[at + 5:at + 9] = struct.pack(">HH", 65535, 65535)
+    # A small frame that decoders pass over, before the one that they read.
+    small = b"\xff\xc7" + struct.pack(">HBHHB", 17, 8, 12, 16, 3) + bytes(9)
     flat = bytearray(jpeg)
     flat[at + 5:at + 9] = struct.pack(">HH", 0, 16)
     huge_bmp = bytearray(bmp)
@@ -490,7 +492,7 @@ def pictures():
         "svg.png": b"<svg xmlns='http://www.w3.org/2000/svg'><image href='file:///etc/passwd'/></svg>", "signature_only.png": b"\x89PNG\r\n\x1a\n", "cut_off.png": png()[:-20], "no_end.png": png(end=False),
         "bomb.png": png(60_000, 60_000, data=b"\0" * 1000), "size_0.png": png(0, 3, data=b""), "size_2_31.png": png(0x7FFFFFFF, 0x7FFFFFFF, data=b""),
         "header_checksum.png": png(crc=1), "short_data.png": png(64, 64, data=b"\0" * 50), "colour_5.png": png(colour=5, data=b"\0" * 39), "depth_3.png": png(depth=3, data=b"\0" * 39),
-        "no_palette.png": png(colour=3), "cut_off.jpg": jpeg[:-60], "half.jpg": jpeg[:len(jpeg) // 2], "start_only.jpg": jpeg[:2], "header_only.jpg": jpeg[:30], "bomb.jpg": bytes(huge_jpeg), "height_0.jpg": bytes(flat),
+        "no_palette.png": png(colour=3), "cut_off.jpg": jpeg[:-60], "half.jpg": jpeg[:len(jpeg) // 2], "start_only.jpg": jpeg[:2], "header_only.jpg": jpeg[:30], "bomb.jpg": bytes(huge_jpeg), "two_frames.jpg": jpeg[:2] + small + bytes(huge_jpeg[2:]), "height_0.jpg": bytes(flat),
         "cut_off.webp": webp[:-20], "longer_than_it_says.webp": webp[:4] + struct.pack("<I", 1 << 30) + webp[8:], "bomb.bmp": bytes(huge_bmp), "cut_off.bmp": bmp[:-100], "loop.tiff": loop, "bomb.tiff": tiff_bomb,
         "count_2_32.tiff": counted, "cut_off.tiff": tiff[:40],
     }.items():
@@ -549,6 +551,7 @@ def picture_all():
         "second_page_cut_off.tiff": tiff_file([page(), page(64, 64, pixels=b"")]), "signed_pages.tiff": tiff_file([page(t339=(3, 2)), page(t339=(3, 2))]),
         "fractions.tiff": tiff_file([page(bits=32, t339=(3, 3)), page(bits=32, t339=(3, 3))]), "bomb.tiff": tiff_file([page(60_000, 60_000, pixels=b""), page(60_000, 60_000, pixels=b"")]),
         "channels_65535.tiff": tiff_file([page(samples=1, t277=(3, 65535))]), "loop.tiff": loop[:last] + loop[4:8],
+        "planes_of_a_huge_page.tiff": tiff_file([page(samples=3, planar=2, bits=1, t257=(4, 0xFF000003), t277=(3, 0xD603), t258=(3, 1))]),
         "second_directory_nowhere.tiff": loop[:last] + struct.pack("<I", 0x7FFFFFFF), "size_0.tiff": tiff_file([page(0, 3, pixels=b""), page(0, 3, pixels=b"")]),
     })
     wide = tiff_file([page(2, 1, samples=300)])

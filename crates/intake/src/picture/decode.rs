@@ -1,12 +1,12 @@
 //! File bytes -> a [`Picture`].
 
 use super::header::{
-    Inspected, check_end, check_length, decoder_error, decoder_limits, inspect, swaps_sides,
+    Header, Inspected, check_end, check_length, decoder_error, decoder_limits, inspect, swaps_sides,
 };
 use super::{Picture, PictureError, PictureFormat, Pixels, dicom, pages};
 use crate::limits::PICTURE_FILE_BYTES;
 use image::metadata::Orientation;
-use image::{DynamicImage, ImageReader};
+use image::{DynamicImage, ImageDecoder, ImageReader};
 use std::fs::File;
 use std::io::{Cursor, Read};
 use std::path::Path;
@@ -26,7 +26,7 @@ pub fn read(path: &Path) -> Result<Picture, PictureError> {
 /// As [`read`].
 pub fn decode(bytes: &[u8], name: &Path) -> Result<Picture, PictureError> {
     let Inspected { header, orientation } = checked(bytes, name)?;
-    let picture = usual(bytes, name, header.format, orientation)?;
+    let picture = usual(bytes, name, &header, orientation)?;
     Ok(match picture.channels {
         2 => {
             let pixels = match picture.pixels {
@@ -58,7 +58,7 @@ pub fn decode_all(bytes: &[u8], name: &Path) -> Result<Picture, PictureError> {
         return medical(bytes, name, true);
     }
     if header.format != PictureFormat::Tiff || (header.pages == 1 && header.channels <= 4 && header.usual) {
-        return usual(bytes, name, header.format, orientation);
+        return usual(bytes, name, &header, orientation);
     }
     let (pixels, channels) = pages::decode(bytes, name)?;
     // The stored size: the header's is upright.
@@ -97,7 +97,7 @@ pub fn decode_as(bytes: &[u8], channels: u32, name: &Path) -> Result<Picture, Pi
     let picture = if all == channels && (header.pages > 1 || !header.usual) {
         decode_all(bytes, name)?
     } else if header.usual {
-        usual(bytes, name, header.format, orientation)?
+        usual(bytes, name, &header, orientation)?
     } else {
         return Err(PictureError::Channels { path: name.into(), found: all, wanted: channels });
     };
@@ -130,13 +130,24 @@ fn medical(bytes: &[u8], name: &Path, all: bool) -> Result<Picture, PictureError
 fn usual(
     bytes: &[u8],
     name: &Path,
-    format: PictureFormat,
+    header: &Header,
     orientation: Orientation,
 ) -> Result<Picture, PictureError> {
+    let format = header.format;
     let Some(known) = format.as_image() else { return medical(bytes, name, false) };
     let mut reader = ImageReader::with_format(Cursor::new(bytes), known);
     reader.limits(decoder_limits());
     let decoder = reader.into_decoder().map_err(|e| decoder_error(e, name))?;
+    // The header was held against the memory's cap: the decoder must have read the same size before it takes any.
+    let (width, height) = decoder.dimensions();
+    let upright = if swaps_sides(orientation) { (height, width) } else { (width, height) };
+    if upright != (header.width, header.height) {
+        let detail = format!(
+            "it gives two sizes, {} x {} and {} x {}",
+            header.width, header.height, upright.0, upright.1
+        );
+        return Err(PictureError::Corrupt { path: name.into(), detail });
+    }
     let mut image = DynamicImage::from_decoder(decoder).map_err(|e| decoder_error(e, name))?;
     image.apply_orientation(orientation);
     let (width, height) = (image.width(), image.height());

@@ -64,7 +64,11 @@ pub(super) fn header<R: BufRead + Seek>(r: &mut R) -> Result<JpegHeader, JpegFau
             return Err(JpegFault::Corrupt("a segment has an impossible length"));
         }
         let len = i64::from(len) - 2;
-        if is_frame(marker) && frame.is_none() {
+        if is_frame(marker) {
+            // Which of two a decoder goes by is not known, so neither is the memory that it takes.
+            if frame.is_some() {
+                return Err(JpegFault::Corrupt("it has two frame headers"));
+            }
             if len < 6 {
                 return Err(JpegFault::Corrupt("its frame header is too short"));
             }
