@@ -219,6 +219,40 @@ fn same_bytes_for_any_number_of_threads() {
 }
 
 #[test]
+fn what_is_formed_again_is_the_same_and_spares_memory() {
+    let mut deep = Graph::new();
+    let mut x = deep.input("x", [2, 16, 16, 8]);
+    for i in 0..12 {
+        let y = block(&mut deep, x, &format!("{i}"), 8, 3, 1, Activation::Silu);
+        x = if i % 2 == 0 { deep.add(x, y) } else { y };
+    }
+    deep.output("x", x);
+    for (graph, share) in [(everything(), 1.0), (deep, 0.7)] {
+        let params = random_params(&graph, 3);
+        let input = random(graph.shape(graph.inputs()[0].1).iter().product(), 5);
+        let all = Trainable::all(&graph);
+        let pass = |plan: Plan| {
+            let mut run = Executor::new(Arc::new(plan), pool(2));
+            run.prepare(&params);
+            run.input_mut(0).copy_from_slice(&input);
+            run.forward();
+            for (i, grad) in run.outputs_and_grads().1.into_iter().enumerate() {
+                grad.copy_from_slice(&random(grad.len(), i as u64));
+            }
+            let mut grads = vec![0.0; params.values.len()];
+            run.backward(&mut grads);
+            grads
+        };
+        let kept = Plan::keeping_all(&graph, Mode::Training, &all);
+        let dropped = Plan::new(&graph, Mode::Training, &all);
+        assert!(dropped.steps.len() > kept.steps.len(), "something is formed again");
+        let (more, less) = (kept.arena_len as f64, dropped.arena_len as f64);
+        assert!(less < share * more, "{less} of {more}");
+        assert_eq!(pass(kept), pass(dropped));
+    }
+}
+
+#[test]
 fn frozen_parts_get_no_gradient_steps() {
     let graph = everything();
     let all = Plan::new(&graph, Mode::Training, &Trainable::all(&graph));

@@ -186,12 +186,15 @@ fn gates(channels: usize) -> Graph {
 }
 
 /// ‖got - expected‖ / ‖expected‖.
-fn distance(got: &[f32], expected: &[f32]) -> f64 {
+fn distance(got: &[f32], expected: &[f32], floor: f64) -> f64 {
     assert_eq!(got.len(), expected.len());
     assert!(got.iter().all(|x| x.is_finite()), "not finite");
-    let norm = |xs: &mut dyn Iterator<Item = f64>| xs.map(|x| x * x).sum::<f64>().sqrt();
-    let off = norm(&mut got.iter().zip(expected).map(|(&g, &e)| f64::from(g) - f64::from(e)));
-    off / norm(&mut expected.iter().map(|&e| f64::from(e))).max(1e-6)
+    let off: Vec<f32> = got.iter().zip(expected).map(|(g, e)| g - e).collect();
+    norm(&off) / norm(expected).max(floor)
+}
+
+fn norm(xs: &[f32]) -> f64 {
+    xs.iter().map(|&x| f64::from(x).powi(2)).sum::<f64>().sqrt()
 }
 
 /// What a pass gives: outputs, gradients, parameters (the running statistics have moved).
@@ -304,24 +307,32 @@ fn check(name: &str, graph: &Graph, mode: Mode, trainable: &Trainable, precision
     let mut failures = Vec::new();
     let got = on_gpu(&device, &plan, &params, &input, &weights, precision);
     let tolerance = if precision == Precision::Float32 { FINE } else { ROUGH };
-    let mut compare = |what: String, got: &[f32], expected: &[f32]| {
-        let off = distance(got, expected);
+    let mut compare = |what: String, got: &[f32], expected: &[f32], floor: f64| {
+        let off = distance(got, expected, floor);
         println!("{name} {precision:?} {what}: {off:.2e}");
         if off > tolerance {
             failures.push(format!("{precision:?} {what}: {off:.2e}"));
         }
     };
     for (i, (output, _)) in plan.outputs.iter().enumerate() {
-        compare(format!("output {output}"), &got.outputs[i], &expected.outputs[i]);
+        compare(format!("output {output}"), &got.outputs[i], &expected.outputs[i], 1e-6);
     }
     if mode == Mode::Training {
+        // A shift in front of a convolution and a norm on batch statistics has no effect: the norm's mean takes it away. Its
+        // gradient is a sum that cancels, and what rounding leaves is judged by the other gradients' size.
+        let floor = norm(&expected.grads) / 100.0;
         for (i, info) in graph.params().iter().enumerate() {
             if trainable.params[i] {
                 let at = info.range();
-                compare(format!("gradient {}", info.name), &got.grads[at.clone()], &expected.grads[at]);
+                compare(
+                    format!("gradient {}", info.name),
+                    &got.grads[at.clone()],
+                    &expected.grads[at],
+                    floor,
+                );
             }
         }
-        compare("parameters".into(), &got.params, &expected.params);
+        compare("parameters".into(), &got.params, &expected.params, 1e-6);
     }
     assert!(failures.is_empty(), "{name}: {failures:#?}");
 }

@@ -45,7 +45,7 @@ pub use compiler::{Arch, Compiled, KernelReport, compile, compile_all};
 pub use device::{Device, DeviceInfo, Stream};
 pub use error::CudaError;
 pub use event::Event;
-pub use exec::{Executor, MemoryNeeded, NormStatistics, Workspace, memory_needed};
+pub use exec::{Executor, MemoryNeeded, NormStatistics, Workspace, WorkspaceBytes, memory_needed};
 pub use launch::{Argument, Kernel, Module};
 pub use sources::{COMMON, SOURCES, Source};
 pub use tensor::{Precision, Tensor};

@@ -255,11 +255,21 @@ pub enum Step {
 impl Step {
     /// The views that the step reads or writes.
     pub fn views(&self) -> Vec<View> {
+        let mut views = Vec::with_capacity(4);
+        self.clone().for_each_view(|view| views.push(*view));
+        views
+    }
+
+    /// Calls `change` with each view that the step reads or writes.
+    pub fn for_each_view(&mut self, mut change: impl FnMut(&mut View)) {
         use Step::*;
-        match *self {
-            Conv { x, y, residual, .. } => [x, y].into_iter().chain(residual).collect(),
-            Norm { z, y, residual, .. } => [z, y].into_iter().chain(residual).collect(),
-            NormStats { z, .. } => vec![z],
+        match self {
+            Conv { x, y, residual, .. } | Norm { z: x, y, residual, .. } => {
+                change(x);
+                change(y);
+                residual.iter_mut().for_each(change);
+            }
+            NormStats { z: x, .. } | Zero { y: x } | ConvGradBias { dy: x, .. } => change(x),
             Activation { x, y, .. }
             | ScaleChannels { x, y, .. }
             | GatherHeads { x, y, .. }
@@ -267,28 +277,25 @@ impl Step {
             | Upsample2 { x, y }
             | Attention { x, y, .. }
             | GlobalAvgPool { x, y }
-            | Copy { x, y, .. } => vec![x, y],
-            Add { a, b, y } => vec![a, b, y],
-            Gate { x, factors, y } => vec![x, factors, y],
-            Zero { y } => vec![y],
-            ConvGradData { dy, dx, .. }
-            | GatherHeadsGrad { dy, dx, .. }
-            | Upsample2Grad { dy, dx, .. }
-            | GlobalAvgPoolGrad { dy, dx, .. } => vec![dy, dx],
-            ConvGradWeight { x, dy, .. } => vec![x, dy],
-            ConvGradBias { dy, .. } => vec![dy],
-            NormGrad { z, dy, dz, .. } => vec![z, dy, dz],
-            ActivationGrad { x, dy, dx, .. }
+            | Copy { x, y, .. }
+            | ConvGradData { dy: x, dx: y, .. }
+            | GatherHeadsGrad { dy: x, dx: y, .. }
+            | Upsample2Grad { dy: x, dx: y, .. }
+            | GlobalAvgPoolGrad { dy: x, dx: y, .. }
+            | ConvGradWeight { x, dy: y, .. } => [x, y].into_iter().for_each(change),
+            Add { a, b, y } | Gate { x: a, factors: b, y } => [a, b, y].into_iter().for_each(change),
+            NormGrad { z: x, dy, dz: dx, .. }
+            | ActivationGrad { x, dy, dx, .. }
             | AttentionGrad { x, dy, dx, .. }
-            | MaxPoolGrad { x, dy, dx, .. } => {
-                vec![x, dy, dx]
-            }
+            | MaxPoolGrad { x, dy, dx, .. } => [x, dy, dx].into_iter().for_each(change),
             ScaleChannelsGrad { x, dy, dx, .. } => {
-                [x, dy].into_iter().chain(dx.map(|(view, _)| view)).collect()
+                change(x);
+                change(dy);
+                dx.iter_mut().for_each(|(view, _)| change(view));
             }
             GateGrad { x, factors, dy, dx, d_factors } => {
-                let written = [dx, d_factors].into_iter().flatten().map(|(view, _)| view);
-                [x, factors, dy].into_iter().chain(written).collect()
+                [x, factors, dy].into_iter().for_each(&mut change);
+                [dx, d_factors].into_iter().flatten().for_each(|(view, _)| change(view));
             }
         }
     }

@@ -53,7 +53,10 @@ impl MemoryUse {
         let graph = if self.kept { cut(&model.graph, &self.trainable).ok()?.head } else { model.graph };
         let plan = Plan::new(&graph, Mode::Training, &self.trainable);
         let tables = size[0] * (cells * BYTES_A_CELL + drawn);
-        Some(memory_needed(&plan, self.precision).beside(MemoryNeeded { own: tables, workspace: 0 }))
+        Some(
+            memory_needed(&plan, self.precision)
+                .beside(MemoryNeeded { own: tables, ..MemoryNeeded::default() }),
+        )
     }
 
     /// Bytes of a validation's buffers for a batch of `[images, height, width]`.

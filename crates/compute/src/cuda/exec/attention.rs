@@ -8,6 +8,7 @@ use super::super::sources::MATMUL;
 use super::super::{CudaError, Precision, Stream, Tensor};
 use super::executor::Executor;
 use super::structures::{Operand, Product};
+use super::workspace::Part;
 
 /// Scores formed at once, about.
 const SCORES_AT_ONCE: usize = 6 << 20;
@@ -108,7 +109,7 @@ impl Executor {
         let scores = Product {
             a: s.part(x, s.group(), 0),
             b: s.part(x, s.group(), a.key_dim),
-            c: s.table(self.scores.address()),
+            c: s.table(self.workspace.address(Part::Scores)),
             m: run,
             n: run,
             k: a.key_dim as i32,
@@ -117,7 +118,7 @@ impl Executor {
         };
         self.product(stream, "scores", s, scores)?;
         let kernel = self.kernels.get(&MATMUL, &format!("softmax_{}", self.precision.name()))?;
-        let (from, to) = (self.scores.address(), self.probabilities.address());
+        let (from, to) = (self.workspace.address(Part::Scores), self.workspace.address(Part::Probabilities));
         let (rows, columns, pitch) = (s.rows() as i32, run, pitch(s.run) as i32);
         let arguments = [(&from).into(), (&to).into(), (&rows).into(), (&columns).into(), (&pitch).into()];
         let grid = [(rows as u32).div_ceil(8), 1, 1];
@@ -136,7 +137,7 @@ impl Executor {
             let (x, y) = (&parts[0], &parts[1]);
             self.probabilities(stream, &s, x)?;
             let mix = Product {
-                a: s.table(self.probabilities.address()),
+                a: s.table(self.workspace.address(Part::Probabilities)),
                 b: s.part(x, s.group(), 2 * a.key_dim),
                 c: s.part(y, a.value_dim, 0),
                 m: s.run as i32,
@@ -163,9 +164,9 @@ impl Executor {
         self.attention_parts(a, &[x, dy, dx], |s, parts| {
             let (x, dy, dx) = (&parts[0], &parts[1], &parts[2]);
             let (group, run, key, value) = (s.group(), s.run as i32, a.key_dim as i32, a.value_dim as i32);
-            let probabilities = s.table(self.probabilities.address());
-            let scores = s.table(self.scores.address());
-            let slopes = s.table(self.slopes.address());
+            let probabilities = s.table(self.workspace.address(Part::Probabilities));
+            let scores = s.table(self.workspace.address(Part::Scores));
+            let slopes = s.table(self.workspace.address(Part::Slopes));
             let base = Product { scale: 1.0, add: i32::from(add), ..Product::default() };
             self.probabilities(stream, &s, x)?;
             // dV = P^T dO

@@ -8,6 +8,7 @@ use super::super::{CudaError, Precision, Stream, Tensor};
 use super::executor::Executor;
 use super::layout::{SPLIT_FLOATS, classes, pixels_of};
 use super::structures::{ConvClass, ConvProblem, MAX_CLASSES, NormFinish, WeightGradProblem, WeightTap};
+use super::workspace::Part;
 
 /// Pixels of a split at least.
 const MIN_SPLIT: usize = 256;
@@ -298,7 +299,7 @@ impl Executor {
         copy: bool,
     ) -> Result<Tensor, CudaError> {
         let Some(at) = dense.padded else { return Ok(x) };
-        let address = self.copies.address_of(at * self.precision.bytes());
+        let address = self.workspace.address_of(Part::Copies, at * self.precision.bytes());
         if copy {
             let kernel = self.kernels.get(&PREPARE, "pad_channels_bf16")?;
             let (stride, channels, pixels) = (x.pixel_stride as i64, x.channels() as i32, x.pixels() as i32);

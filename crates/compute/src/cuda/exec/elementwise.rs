@@ -8,6 +8,7 @@ use super::super::{Argument, CudaError, Stream, Tensor};
 use super::depthwise::grid;
 use super::executor::Executor;
 use super::structures::Image;
+use super::workspace::Part;
 
 /// A window of a pooling.
 #[derive(Clone, Copy)]
@@ -269,7 +270,7 @@ impl Executor {
         add: bool,
     ) -> Result<(), CudaError> {
         let v = common_vector(&[&x, &dy, &dx]);
-        let (places, none) = (self.places.address(), 0u64);
+        let (places, none) = (self.workspace.address(Part::Places), 0u64);
         let p = pooled(pool, image(&x, &dy, v));
         let arguments = [(&x.address).into(), (&none).into(), (&places).into(), (&p).into()];
         // SAFETY: as above; a place for each element of dy has room.

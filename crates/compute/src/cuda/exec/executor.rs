@@ -16,7 +16,7 @@ use super::layout::{Layout, SLACK};
 use super::profile::{self, Marks};
 use super::side::Side;
 use super::structures::{NormFinish, Words};
-use super::workspace::Workspace;
+use super::workspace::{Part, Workspace};
 
 /// Runs a plan on a GPU. Every method but those that say so only enqueues work on the stream given, so that a
 /// [`CudaGraph`](super::super::CudaGraph) can record it.
@@ -31,17 +31,11 @@ pub struct Executor {
     pub(super) kernels: Arc<Kernels>,
     pub(super) layout: Layout,
     pub(super) weights: DeviceBuffer<u8>,
-    /// Padded inputs.
-    pub(super) copies: DeviceBuffer<u8>,
-    workspace: Workspace,
+    pub(super) workspace: Workspace,
     /// Counters of the main stream's work, and of the side's.
     counters: [DeviceBuffer<u32>; 2],
     /// For the gradients of weights and biases, beside the backward pass's other steps.
     side: Side,
-    pub(super) places: DeviceBuffer<u8>,
-    pub(super) scores: DeviceBuffer<f32>,
-    pub(super) probabilities: DeviceBuffer<u8>,
-    pub(super) slopes: DeviceBuffer<u8>,
     means: DeviceBuffer<f32>,
     vars: DeviceBuffer<f32>,
     affine: DeviceBuffer<f32>,
@@ -97,18 +91,13 @@ impl Executor {
         let floats = |len| DeviceBuffer::<f32>::zeros(device, len);
         let bytes = |len| DeviceBuffer::<u8>::zeros(device, len);
         Ok(Executor {
-            workspace: Workspace::new(device, layout.arena_bytes, layout.partials, shared)?,
+            workspace: Workspace::new(device, layout.workspace(precision), shared)?,
             weights: bytes(layout.weights * e)?,
-            copies: bytes(layout.copies * e)?,
             counters: [
                 DeviceBuffer::zeros(device, layout.counters)?,
                 DeviceBuffer::zeros(device, layout.counters)?,
             ],
             side: Side::new(device, &plan)?,
-            places: bytes(layout.places)?,
-            scores: floats(layout.scores)?,
-            probabilities: bytes(layout.scores * e)?,
-            slopes: bytes(layout.scores * e)?,
             means: floats(layout.statistics)?,
             vars: floats(layout.statistics)?,
             affine: floats(2 * layout.statistics)?,
@@ -152,15 +141,15 @@ impl Executor {
 
     /// Where work on a stream puts partial sums, and its counters.
     pub(super) fn scratch(&self, stream: &Stream) -> (u64, u64) {
-        let which = usize::from(self.side.is(stream));
-        (self.workspace.partials[which].address(), self.counters[which].address())
+        let (part, which) = if self.side.is(stream) { (Part::SidePartials, 1) } else { (Part::Partials, 0) };
+        (self.workspace.address(part), self.counters[which].address())
     }
 
     pub(super) fn tensor(&self, view: &View) -> Tensor {
         let at = self.plan.offset(view) * self.precision.bytes();
         debug_assert!(at < self.layout.arena_bytes.max(1));
         Tensor {
-            address: self.workspace.arena.address() + at as u64,
+            address: self.workspace.address(Part::Arena) + at as u64,
             precision: self.precision,
             pixel_stride: view.pixel_stride,
             shape: view.shape,

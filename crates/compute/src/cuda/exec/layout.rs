@@ -7,6 +7,7 @@ use super::super::Precision;
 use super::attention;
 use super::dense::{self, DenseConv};
 use super::structures::{FixedNorm, RunningNorm, WeightTap};
+use super::workspace::{Part, WorkspaceBytes};
 
 /// Rows of partial sums at most, groups' sums included: see `finish_sums` in common.cuh.
 pub(super) const MAX_SUM_BLOCKS: usize = 1024;
@@ -152,16 +153,26 @@ impl Layout {
         }
     }
 
+    /// Bytes of what is needed only while the plan runs.
+    pub fn workspace(&self, precision: Precision) -> WorkspaceBytes {
+        let e = precision.bytes();
+        WorkspaceBytes::default()
+            .with(Part::Arena, self.arena_bytes)
+            .with(Part::Copies, self.copies * e)
+            .with(Part::Partials, self.partials * 4)
+            .with(Part::SidePartials, self.partials * 4)
+            .with(Part::Places, self.places)
+            .with(Part::Scores, self.scores * 4)
+            .with(Part::Probabilities, self.scores * e)
+            .with(Part::Slopes, self.scores * e)
+    }
+
     /// Bytes of all allocations.
     pub fn needed(&self, precision: Precision) -> MemoryNeeded {
-        let e = precision.bytes();
         let floats = 6 * self.statistics + self.biases + self.depthwise_weights;
         let tables = self.taps.len() * 9 + self.fixed.len() * 10 + self.running.len() * 6 + 2 * self.counters;
-        let elements = self.weights + self.copies;
-        MemoryNeeded {
-            workspace: self.arena_bytes + 2 * self.partials * 4,
-            own: elements * e + (floats + tables) * 4 + self.places + self.scores * (4 + 2 * e),
-        }
+        let own = self.weights * precision.bytes() + (floats + tables) * 4;
+        MemoryNeeded { workspace: self.workspace(precision), own }
     }
 }
 
@@ -169,7 +180,7 @@ impl Layout {
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
 pub struct MemoryNeeded {
     /// What executors that run one after the other may share.
-    pub workspace: usize,
+    pub workspace: WorkspaceBytes,
     /// What each has for itself.
     pub own: usize,
 }
@@ -177,12 +188,12 @@ pub struct MemoryNeeded {
 impl MemoryNeeded {
     /// Of an executor alone.
     pub fn total(self) -> usize {
-        self.workspace + self.own
+        self.workspace.total() + self.own
     }
 
     /// Of an executor that runs within the workspace of another, or the other within its.
     pub fn beside(self, other: MemoryNeeded) -> MemoryNeeded {
-        MemoryNeeded { workspace: self.workspace.max(other.workspace), own: self.own + other.own }
+        MemoryNeeded { workspace: self.workspace.shared_with(other.workspace), own: self.own + other.own }
     }
 }
 

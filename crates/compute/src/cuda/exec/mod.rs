@@ -14,4 +14,4 @@ mod workspace;
 
 pub use executor::{Executor, NormStatistics};
 pub use layout::{MemoryNeeded, memory_needed};
-pub use workspace::Workspace;
+pub use workspace::{Workspace, WorkspaceBytes};

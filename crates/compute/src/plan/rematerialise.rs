@@ -1,0 +1,109 @@
+//! Trades a little arithmetic for memory: what a cheap forward step wrote is dropped after its last forward reader and
+//! formed again when the backward pass first reads it.
+//!
+//! A norm's result is one pass over the convolution's output, which the norm's own gradient keeps anyway. So of each
+//! convolution, norm and activation only the convolution's output lives from the forward pass to the backward one, and
+//! every bit of what is formed again is as before: the same step reads the same numbers. (Chen et al., "Training Deep
+//! Nets with Sublinear Memory Cost", 2016, with the norms' results as what is dropped.)
+
+use std::collections::BTreeSet;
+
+use super::{Step, View};
+
+/// Rewrites the backward steps, and adds to `lens` the buffers that take what is formed again. `kept`: buffers that the
+/// caller reads or writes.
+pub(super) fn rematerialise(
+    steps: &mut Vec<Step>,
+    backward_start: usize,
+    lens: &mut Vec<usize>,
+    kept: &BTreeSet<u32>,
+) {
+    let backward = steps.split_off(backward_start);
+    let droppable = Droppable::find(steps, &backward, lens.len(), kept);
+    let mut again: Vec<Option<u32>> = vec![None; lens.len()];
+    for mut step in backward {
+        let wanted = step.views().into_iter().map(|view| view.buffer);
+        let group = droppable.with_sources(steps, wanted.filter(|&b| droppable.is(b)), &again);
+        for &buffer in &group {
+            lens.push(lens[buffer as usize]);
+            again[buffer as usize] = Some(lens.len() as u32 - 1);
+        }
+        // In their forward order, so that each finds what it reads.
+        let writers: BTreeSet<usize> =
+            group.iter().flat_map(|&b| &droppable.writers[b as usize]).copied().collect();
+        let redirect = |view: &mut View| {
+            if let Some(Some(buffer)) = again.get(view.buffer as usize) {
+                view.buffer = *buffer;
+            }
+        };
+        for writer in writers {
+            let mut writer = steps[writer].clone();
+            writer.for_each_view(redirect);
+            steps.push(writer);
+        }
+        step.for_each_view(redirect);
+        steps.push(step);
+    }
+}
+
+/// Which buffers can be formed again.
+struct Droppable {
+    /// For each buffer that can: the forward steps that write it.
+    writers: Vec<Vec<usize>>,
+}
+
+impl Droppable {
+    fn find(forward: &[Step], backward: &[Step], buffers: usize, kept: &BTreeSet<u32>) -> Droppable {
+        let mut writers: Vec<Vec<usize>> = vec![Vec::new(); buffers];
+        let mut dear = vec![false; buffers];
+        for (i, step) in forward.iter().enumerate() {
+            for view in step.written() {
+                writers[view.buffer as usize].push(i);
+                dear[view.buffer as usize] |= !cheap(step);
+            }
+        }
+        let read: BTreeSet<u32> = backward.iter().flat_map(Step::views).map(|view| view.buffer).collect();
+        for (buffer, writers) in (0..).zip(&mut writers) {
+            if dear[buffer as usize] || kept.contains(&buffer) || !read.contains(&buffer) {
+                writers.clear();
+            }
+        }
+        Droppable { writers }
+    }
+
+    fn is(&self, buffer: u32) -> bool {
+        self.writers.get(buffer as usize).is_some_and(|writers| !writers.is_empty())
+    }
+
+    /// Buffers that must be formed for `wanted`, what their writers read included, without those that were before.
+    fn with_sources(
+        &self,
+        forward: &[Step],
+        wanted: impl Iterator<Item = u32>,
+        again: &[Option<u32>],
+    ) -> BTreeSet<u32> {
+        let mut open: Vec<u32> = wanted.collect();
+        let mut group = BTreeSet::new();
+        while let Some(buffer) = open.pop() {
+            if again[buffer as usize].is_some() || !group.insert(buffer) {
+                continue;
+            }
+            let reads = self.writers[buffer as usize].iter().flat_map(|&i| forward[i].views());
+            open.extend(reads.map(|view| view.buffer).filter(|&b| self.is(b)));
+        }
+        group
+    }
+}
+
+/// Whether a step is one light pass over its input.
+fn cheap(step: &Step) -> bool {
+    matches!(
+        step,
+        Step::Norm { .. }
+            | Step::Activation { .. }
+            | Step::Add { .. }
+            | Step::ScaleChannels { .. }
+            | Step::Upsample2 { .. }
+            | Step::Copy { add: false, .. }
+    )
+}
