@@ -81,7 +81,7 @@ def onsa(model, threads):
     """On a terminal of its own, where the progress bar shows the first finished step."""
     name = f"onsa-{time.monotonic_ns()}"
     path, command = peak_of(
-        [args.onsa, "train", f"model={model}", f"data={args.data}", f"epochs={args.epochs}", f"imgsz={args.imgsz}",
+        [args.onsa, "train", "device=cpu", f"model={model}", f"data={args.data}", f"epochs={args.epochs}", f"imgsz={args.imgsz}",
          f"batch={args.batch}", f"threads={threads}", "pretrained=False", "val=False", "plots=False", f"project={runs}", f"name={name}"]
     )
     _, seen, text = watched(command, {"first": FIRST_STEP}, env)

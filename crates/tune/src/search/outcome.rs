@@ -78,7 +78,7 @@ pub struct Outcome {
     pub comparison: Option<Comparison>,
     /// What it says.
     pub verdict: Verdict,
-    /// The name of what is recommended: the candidate if it is ahead of the default, else the default.
+    /// The name of what is recommended: the candidate if it is better than the default, else the default.
     pub best: String,
     /// The command line that trains it.
     pub command: String,
@@ -115,8 +115,7 @@ impl Outcome {
             (_, Some((low, _))) if low > 0.0 => Verdict::Better,
             _ => Verdict::NotCertain,
         };
-        let ahead = matches!(verdict, Verdict::Better | Verdict::NotCertain);
-        let best = raced.challenger.filter(|_| ahead).unwrap_or(0);
+        let best = raced.challenger.filter(|_| verdict == Verdict::Better).unwrap_or(0);
         let epochs = raced.last.map_or(raced.plan.last.epochs, |last| last.epochs);
         let mut rows: Vec<(usize, Row)> = (0..facts.names.len())
             .filter_map(|candidate| Some((candidate, row(raced, facts, candidate, epochs, overlap)?)))
@@ -156,7 +155,9 @@ impl Outcome {
         match self.verdict {
             Verdict::Better => format!("`{name}` is better than the default {by}."),
             Verdict::NotCertain => {
-                format!("`{name}` is ahead of the default {by}: that may still be chance.")
+                format!(
+                    "`{name}` is ahead of the default {by}: that may still be chance, so the default is recommended."
+                )
             }
             _ => format!("Nothing that was tried is better than the default: `{name}` differs {by}."),
         }

@@ -74,8 +74,9 @@ fn a_difference_is_judged_by_its_interval() {
     assert_eq!((clear.verdict, clear.best.as_str()), (Verdict::Better, "full, lr x3"));
 
     let unsure = outcome(&[0.04, -0.05, 0.06, 0.01, 0.05], Measure::Folds(5));
-    assert_eq!((unsure.verdict, unsure.best.as_str()), (Verdict::NotCertain, "full, lr x3"));
-    assert!(unsure.sentence().contains("may still be chance"));
+    assert_eq!((unsure.verdict, unsure.best.as_str()), (Verdict::NotCertain, "default"));
+    assert_eq!(unsure.command, "onsa train model=yolo11n.pt data='my crops/data.yaml' epochs=30");
+    assert!(unsure.sentence().contains("may still be chance, so the default is recommended"));
 
     let worse = outcome(&[-0.04, -0.05, 0.0], Measure::Seeds(3));
     assert_eq!((worse.verdict, worse.best.as_str()), (Verdict::Default, "default"));
