@@ -170,8 +170,9 @@ fn what_is_frozen_costs_no_memory() {
             .arena_bytes
     };
     let (full, freeze, head) = (bytes("full"), bytes("freeze"), bytes("head"));
-    assert!(freeze * 2 < full, "freeze {freeze}, full {full}");
-    assert!(head * 50 < full, "head {head}, full {full}");
+    // Full training keeps the convolutions' outputs alone, so there is less left to save than there was.
+    assert!(freeze * 5 < full * 3, "freeze {freeze}, full {full}");
+    assert!(head * 25 < full, "head {head}, full {full}");
 }
 
 #[test]
