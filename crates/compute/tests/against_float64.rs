@@ -253,6 +253,20 @@ fn what_is_formed_again_is_the_same_and_spares_memory() {
 }
 
 #[test]
+fn a_sum_whose_terms_nothing_else_keeps_is_kept_itself() {
+    let mut g = Graph::new();
+    let mut x = g.input("x", [2, 16, 16, 8]);
+    for i in 0..6 {
+        let terms = ["a", "b"].map(|term| conv(&mut g, x, &format!("{i}.{term}"), 8, 3, 1, false));
+        x = g.add(terms[0], terms[1]);
+    }
+    g.output("x", x);
+    let all = Trainable::all(&g);
+    let kept = Plan::keeping_all(&g, Mode::Training, &all);
+    assert_eq!(Plan::new(&g, Mode::Training, &all).arena_len, kept.arena_len);
+}
+
+#[test]
 fn frozen_parts_get_no_gradient_steps() {
     let graph = everything();
     let all = Plan::new(&graph, Mode::Training, &Trainable::all(&graph));

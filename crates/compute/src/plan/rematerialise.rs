@@ -68,11 +68,30 @@ impl Droppable {
                 writers.clear();
             }
         }
-        Droppable { writers }
+        let mut droppable = Droppable { writers };
+        // What a writer reads must outlive the forward pass anyway, or be formed again too: else dropping its result would
+        // keep its sources instead. Where one is given up, those that read it are looked at again.
+        loop {
+            let costs_more = |buffer: &u32| {
+                let sources = droppable.sources(forward, *buffer);
+                sources.into_iter().any(|source| !read.contains(&source) && !droppable.is(source))
+            };
+            let given_up: Vec<u32> = (0..buffers as u32).filter(costs_more).collect();
+            if given_up.is_empty() {
+                return droppable;
+            }
+            given_up.into_iter().for_each(|buffer| droppable.writers[buffer as usize].clear());
+        }
     }
 
     fn is(&self, buffer: u32) -> bool {
         self.writers.get(buffer as usize).is_some_and(|writers| !writers.is_empty())
+    }
+
+    /// The buffers that a buffer's writers read, and those that they write.
+    fn sources(&self, forward: &[Step], buffer: u32) -> Vec<u32> {
+        let views = self.writers[buffer as usize].iter().flat_map(|&i| forward[i].views());
+        views.map(|view| view.buffer).collect()
     }
 
     /// Buffers that must be formed for `wanted`, what their writers read included, without those that were before.
@@ -88,8 +107,7 @@ impl Droppable {
             if again[buffer as usize].is_some() || !group.insert(buffer) {
                 continue;
             }
-            let reads = self.writers[buffer as usize].iter().flat_map(|&i| forward[i].views());
-            open.extend(reads.map(|view| view.buffer).filter(|&b| self.is(b)));
+            open.extend(self.sources(forward, buffer).into_iter().filter(|&source| self.is(source)));
         }
         group
     }
