@@ -1,6 +1,7 @@
 //! The graph: what is computed, with every shape known.
 
 mod adapt;
+mod branch;
 mod op;
 mod params;
 mod split;

@@ -10,7 +10,7 @@ use super::passes::Passes;
 
 use crate::evaluate::{EvaluateError, HeadMaps, Level};
 use crate::models::blocks::BOX_BINS;
-use crate::models::{Model, ModelError};
+use crate::models::{self, Model, ModelError};
 
 /// Shapes whose plans are kept. Validation's rectangular batches have a few.
 const KEPT: usize = 6;
@@ -31,7 +31,7 @@ pub struct Inference {
 
 struct Run {
     size: [usize; 3],
-    levels: Vec<(usize, usize, usize)>,
+    levels: Vec<models::Level>,
     passes: Passes,
 }
 
@@ -98,7 +98,7 @@ impl Inference {
                 if let Passes::Cpu(executor) = &mut passes {
                     executor.prepare(&self.params);
                 }
-                let levels = model.levels.iter().map(|l| (l.height, l.width, l.stride)).collect();
+                let levels = model.levels;
                 if self.runs.len() == KEPT {
                     self.runs.remove(0);
                 }
@@ -134,7 +134,7 @@ impl Inference {
                 passes.outputs.iter().map(Vec::as_slice).collect()
             }
         };
-        Ok(Maps { outputs, levels: &run.levels, batch: size[0], classes: self.model.architecture.classes })
+        Ok(Maps { outputs, levels: &run.levels, batch: size[0] })
     }
 
     /// Channels of the network's input.
@@ -174,20 +174,19 @@ impl Inference {
 /// The head's raw maps of one batch.
 pub struct Maps<'a> {
     outputs: Vec<&'a [f32]>,
-    levels: &'a [(usize, usize, usize)],
+    levels: &'a [models::Level],
     batch: usize,
-    classes: usize,
 }
 
 impl Maps<'_> {
-    /// Each level's values `[n, h, w, 4 * 16 + classes]`.
+    /// Each level's values `[n, h, w, 4 * 16 + classes.len()]`.
     pub fn values(&self) -> Vec<&[f32]> {
         self.outputs.clone()
     }
 
     /// Each level's rows and columns.
     pub fn shapes(&self) -> Vec<(usize, usize)> {
-        self.levels.iter().map(|&(h, w, _)| (h, w)).collect()
+        self.levels.iter().map(|level| (level.height, level.width)).collect()
     }
 
     /// The maps as the decoder takes them.
@@ -199,13 +198,14 @@ impl Maps<'_> {
             .levels
             .iter()
             .enumerate()
-            .map(|(i, &(height, width, stride))| Level {
+            .map(|(i, level)| Level {
                 values: self.outputs[i],
-                height,
-                width,
-                stride: stride as f32,
+                height: level.height,
+                width: level.width,
+                stride: level.stride as f32,
+                classes: level.classes.clone(),
             })
             .collect();
-        HeadMaps::new(self.batch, self.classes, BOX_BINS, levels)
+        HeadMaps::new(self.batch, BOX_BINS, levels)
     }
 }

@@ -4,6 +4,7 @@
 //! centre, in strides (Li et al. 2020, "Generalized Focal Loss", eq. 6: the distance is the expectation).
 
 use std::cmp::Ordering;
+use std::ops::Range;
 
 use rayon::prelude::*;
 
@@ -11,9 +12,9 @@ use super::EvaluateError;
 use crate::boxes::{Detection, Xyxy};
 
 /// The raw output of one head level for a whole batch.
-#[derive(Clone, Copy, Debug)]
+#[derive(Clone, Debug)]
 pub struct Level<'a> {
-    /// `[n, height, width, 4 * reg_max + classes]`: the logits of left, top, right and bottom, then of the classes.
+    /// `[n, height, width, 4 * reg_max + classes.len()]`: the logits of left, top, right and bottom, then of the classes.
     pub values: &'a [f32],
     /// Rows of cells.
     pub height: usize,
@@ -21,6 +22,8 @@ pub struct Level<'a> {
     pub width: usize,
     /// Side of a cell in pixels of the network's input.
     pub stride: f32,
+    /// Which of all classes the logits are of.
+    pub classes: Range<usize>,
 }
 
 /// The raw outputs of all head levels, their lengths checked.
@@ -48,23 +51,20 @@ impl Pick {
 }
 
 impl<'a> HeadMaps<'a> {
-    /// Maps of `batch` images. `reg_max` 1 means distances without bins. The levels come finest first.
+    /// Maps of `batch` images. `reg_max` 1 means distances without bins. The levels of a head come finest first.
     ///
     /// # Errors
     /// If a map's length does not fit its shape, or there are no classes, bins or levels.
-    pub fn new(
-        batch: usize,
-        classes: usize,
-        reg_max: usize,
-        levels: Vec<Level<'a>>,
-    ) -> Result<HeadMaps<'a>, EvaluateError> {
-        for (count, what) in [(classes, "class"), (reg_max, "bin"), (levels.len(), "level")] {
+    pub fn new(batch: usize, reg_max: usize, levels: Vec<Level<'a>>) -> Result<HeadMaps<'a>, EvaluateError> {
+        let fewest = levels.iter().map(|level| level.classes.len()).min().unwrap_or(0);
+        for (count, what) in [(levels.len(), "level"), (fewest, "class"), (reg_max, "bin")] {
             if count == 0 {
                 return Err(EvaluateError::EmptyHead { what });
             }
         }
-        let channels = 4 * reg_max + classes;
+        let classes = levels.iter().map(|level| level.classes.end).max().unwrap_or(0);
         for (index, level) in levels.iter().enumerate() {
+            let channels = 4 * reg_max + level.classes.len();
             let expected = batch * level.height * level.width * channels;
             if level.values.len() != expected {
                 return Err(EvaluateError::MapLength {
@@ -91,13 +91,13 @@ impl<'a> HeadMaps<'a> {
         self.levels.iter().map(|l| l.height * l.width).sum()
     }
 
-    fn channels(&self) -> usize {
-        4 * self.reg_max + self.classes
+    fn channels(&self, level: &Level<'a>) -> usize {
+        4 * self.reg_max + level.classes.len()
     }
 
     /// One image's part of a level: `[height * width, channels]`.
     fn image_of(&self, level: &Level<'a>, image: usize) -> &'a [f32] {
-        let len = level.height * level.width * self.channels();
+        let len = level.height * level.width * self.channels(level);
         &level.values[image * len..(image + 1) * len]
     }
 
@@ -107,7 +107,7 @@ impl<'a> HeadMaps<'a> {
         for level in &self.levels {
             let cells = level.height * level.width;
             if cell < cells {
-                let channels = self.channels();
+                let channels = self.channels(level);
                 return (level, cell, &self.image_of(level, image)[cell * channels..(cell + 1) * channels]);
             }
             cell -= cells;
@@ -128,7 +128,8 @@ impl<'a> HeadMaps<'a> {
     }
 
     /// All anchors of all images as the reference's exported models put them out: `[n, 4 + classes, anchors]`,
-    /// rows centre x, centre y, width, height in pixels of the network's input, then the scores (0 to 1).
+    /// rows centre x, centre y, width, height in pixels of the network's input, then the scores (0 to 1; of classes that an
+    /// anchor's level does not tell, 0).
     pub fn dense(&self) -> Vec<f32> {
         let anchors = self.anchors();
         let mut out = vec![0.0; self.batch * (4 + self.classes) * anchors];
@@ -144,7 +145,7 @@ impl<'a> HeadMaps<'a> {
                     out[row * anchors + anchor] = value;
                 }
                 for (class, logit) in values[4 * self.reg_max..].iter().enumerate() {
-                    out[(4 + class) * anchors + anchor] = sigmoid(*logit);
+                    out[(4 + level.classes.start + class) * anchors + anchor] = sigmoid(*logit);
                 }
             }
         });
@@ -169,10 +170,10 @@ impl<'a> HeadMaps<'a> {
         let mut picks = Vec::new();
         let mut first = 0;
         for level in &self.levels {
-            for (cell, values) in self.image_of(level, image).chunks_exact(self.channels()).enumerate() {
+            for (cell, values) in self.image_of(level, image).chunks_exact(self.channels(level)).enumerate() {
                 let anchor = first + cell;
                 let mut best = Pick { score: conf, anchor: anchor as u32, class: u32::MAX };
-                for (class, &logit) in values[4 * self.reg_max..].iter().enumerate() {
+                for (class, &logit) in level.classes.clone().zip(&values[4 * self.reg_max..]) {
                     if logit < least {
                         continue;
                     }
@@ -271,11 +272,10 @@ mod tests {
     fn maps<'a>(fine: &'a [f32], coarse: &'a [f32]) -> HeadMaps<'a> {
         HeadMaps::new(
             1,
-            2,
             BINS,
             vec![
-                Level { values: fine, height: 1, width: 2, stride: 8.0 },
-                Level { values: coarse, height: 1, width: 1, stride: 16.0 },
+                Level { values: fine, height: 1, width: 2, stride: 8.0, classes: 0..2 },
+                Level { values: coarse, height: 1, width: 1, stride: 16.0, classes: 0..2 },
             ],
         )
         .unwrap()
@@ -334,6 +334,30 @@ mod tests {
     }
 
     #[test]
+    fn a_branch_tells_its_own_classes_and_changes_no_other_box() {
+        let fine = [anchor([1; 4], &[1.0, 2.0]), anchor([1; 4], &[-9.0, -9.0])].concat();
+        let coarse = anchor([1; 4], &[0.5, 0.5]);
+        let branch = anchor([2; 4], &[1.5]);
+        let alone = maps(&fine, &coarse);
+        let more = Level { values: &branch, height: 1, width: 1, stride: 32.0, classes: 2..3 };
+        let levels = alone.levels.iter().cloned().chain([more]).collect();
+        let both = HeadMaps::new(1, BINS, levels).unwrap();
+        for multi in [true, false] {
+            let (own, mut all) =
+                (alone.candidates(0, 0.25, multi, 9), both.candidates(0, 0.25, multi, 9).unwrap());
+            let added: Vec<_> = all.extract_if(.., |found| found.class == 2).collect();
+            assert_eq!(all, own.unwrap());
+            assert_eq!((added.len(), added[0].score), (1, sigmoid(1.5)));
+            assert_eq!(added[0].bbox, Xyxy { x1: -48.0, y1: -48.0, x2: 80.0, y2: 80.0 });
+        }
+        // Where a level says nothing of a class, its score is 0.
+        let dense = both.dense();
+        assert_eq!((both.anchors(), dense.len()), (4, 7 * 4));
+        assert_eq!(dense[4 * 4..5 * 4][3], 0.0);
+        assert_eq!(dense[6 * 4..], [0.0, 0.0, 0.0, sigmoid(1.5)]);
+    }
+
+    #[test]
     fn nan_is_an_error_and_not_a_missing_box() {
         let coarse = anchor([1; 4], &[-9.0, -9.0]);
         let fine = [anchor([1; 4], &[f32::NAN, -9.0]), anchor([1; 4], &[-9.0, -9.0])].concat();
@@ -347,8 +371,8 @@ mod tests {
 
     #[test]
     fn a_map_of_the_wrong_length_is_refused() {
-        let level = Level { values: &[0.0; 17], height: 1, width: 1, stride: 8.0 };
-        let error = HeadMaps::new(1, 2, BINS, vec![level]).unwrap_err();
+        let level = Level { values: &[0.0; 17], height: 1, width: 1, stride: 8.0, classes: 0..2 };
+        let error = HeadMaps::new(1, BINS, vec![level]).unwrap_err();
         assert!(error.to_string().contains("head level 0: 17 values"), "{error}");
     }
 

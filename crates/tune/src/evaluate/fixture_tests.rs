@@ -68,9 +68,10 @@ fn decoding_is_the_references() {
             height: l.2,
             width: l.3,
             stride,
+            classes: 0..l.1 - 64,
         });
         let (n, classes) = (levels[0].0, levels[0].1 - 64);
-        let maps = HeadMaps::new(n, classes, 16, views.collect()).unwrap();
+        let maps = HeadMaps::new(n, 16, views.collect()).unwrap();
         let (shape, expected) = &file["eval/decoded"];
         assert_eq!(shape[..], [n, 4 + classes, maps.anchors()]);
         let found = maps.dense();

@@ -138,8 +138,8 @@ mod tests {
     #[test]
     fn options_out_of_range_are_refused() {
         let values = [0.0; 5];
-        let level = Level { values: &values, height: 1, width: 1, stride: 8.0 };
-        let maps = HeadMaps::new(1, 1, 1, vec![level]).unwrap();
+        let level = Level { values: &values, height: 1, width: 1, stride: 8.0, classes: 0..1 };
+        let maps = HeadMaps::new(1, 1, vec![level]).unwrap();
         let options = Postprocess { iou: 70.0, ..Postprocess::prediction() };
         let error = detections(&maps, &options).unwrap_err();
         assert_eq!(error.to_string(), "iou is 70, but must lie between 0 and 1");
@@ -149,8 +149,8 @@ mod tests {
     fn only_the_chosen_classes_come_through() {
         // One cell, distances 1 to all sides, two classes at .73 and .88.
         let values = [1.0, 1.0, 1.0, 1.0, 1.0, 2.0];
-        let level = Level { values: &values, height: 1, width: 1, stride: 8.0 };
-        let maps = HeadMaps::new(1, 2, 1, vec![level]).unwrap();
+        let level = Level { values: &values, height: 1, width: 1, stride: 8.0, classes: 0..2 };
+        let maps = HeadMaps::new(1, 1, vec![level]).unwrap();
         let classes = |multi_label, classes| {
             let options = Postprocess { multi_label, classes, ..Postprocess::prediction() };
             detections(&maps, &options).unwrap()[0].iter().map(|d| d.class).collect::<Vec<_>>()

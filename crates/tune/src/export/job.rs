@@ -399,6 +399,12 @@ fn check(opened: &Opened, request: &Request, pictures: &Pictures) -> Result<(), 
             return refuse("a file of weights is written in float32: give format=onnx for half and int8");
         }
     }
+    if request.format == Format::Torch && !opened.model.architecture.branches.is_empty() {
+        return refuse(
+            "this model tells added classes in a branch of its own, and a .pt is read by programs that know one head alone: give \
+             format=onnx or format=tflite for other programs, format=safetensors for this one",
+        );
+    }
     let classifies = opened.model.task() == Task::Classify;
     if classifies && request.suppression.is_some() {
         return refuse("nms chooses boxes, and this model gives none: leave it out");
@@ -495,7 +501,7 @@ fn safetensors(opened: &Opened, entries: &[Entry]) -> Result<Vec<u8>, ExportErro
         nc: Some(opened.names.len() as u32),
         task: Some(opened.model.task().name().into()),
         stride: (!opened.model.levels.is_empty())
-            .then(|| opened.model.levels.iter().map(|l| l.stride as f32).collect()),
+            .then(|| crate::models::STRIDES.map(|stride| stride as f32).to_vec()),
         licence: opened.weights.as_ref().map(|w| w.licence.clone()),
         producer: Some(format!("onsa {}", env!("CARGO_PKG_VERSION"))),
         imgsz: Some([height as u32, width as u32]),

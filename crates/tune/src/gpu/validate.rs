@@ -248,10 +248,11 @@ impl GpuValidator {
                         .enumerate()
                         .map(|(level, values)| {
                             let [_, height, width, _] = run.executor.output(level).shape;
-                            Level { values, height, width, stride: self.loss.strides[level] as f32 }
+                            let (stride, classes) = (self.loss.strides[level] as f32, 0..self.loss.nc);
+                            Level { values, height, width, stride, classes }
                         })
                         .collect();
-                    let head = HeadMaps::new(batch.size[0], self.loss.nc, BOX_BINS, levels)?;
+                    let head = HeadMaps::new(batch.size[0], BOX_BINS, levels)?;
                     let p = &options.postprocess;
                     all.push(head.candidates(image, p.conf, true, p.max_candidates)?);
                 }

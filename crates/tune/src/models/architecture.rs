@@ -1,8 +1,11 @@
 //! From a description of a network to its graph.
 
+use std::ops::Range;
+
 use onsa_compute::graph::{Adapter, Graph, Params, Role, Value};
 
 use super::blocks::{BOX_BINS, ClassBranch, Head, area_heads, detect, psa_heads};
+use super::branch::Branch;
 use super::error::ModelError;
 use super::lora::LowRank;
 use super::normalise::Normalise;
@@ -29,13 +32,15 @@ pub struct Architecture {
     /// Attending blocks are residual with a scale a channel, and their feed-forward networks are narrower (YOLO12 at
     /// scales l and x; without effect on the others).
     pub residual: bool,
-    /// Number of classes.
+    /// Number of classes, those of the branches not counted.
     pub classes: usize,
     /// Hidden channels of the head's class branch; None: what a fresh head of so many classes has. A pretrained head
     /// keeps its width when its classes change.
     pub class_width: Option<usize>,
     /// Channels of the image.
     pub image_channels: usize,
+    /// Further classes, with layers of their own.
+    pub branches: Vec<Branch>,
 }
 
 impl Architecture {
@@ -84,6 +89,7 @@ impl Architecture {
             classes,
             class_width: None,
             image_channels: 3,
+            branches: Vec::new(),
         }
     }
 
@@ -193,6 +199,7 @@ impl Architecture {
         if self.task == Task::Classify && self.family == Family::Yolo12 {
             return refuse("yolo12 has no classification head here; use yolov8 or yolo11".into());
         }
+        self.check_branches()?;
         let attending: &[usize] = match self.family {
             Family::Yolo11 => &[1024],
             Family::Yolo12 => &[512, 1024],
@@ -214,10 +221,10 @@ impl Architecture {
     }
 }
 
-/// One of the head's three levels.
+/// One of the three levels of a head.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct Level {
-    /// Name of the graph's output: `[n, height, width, 4 * BOX_BINS + classes]`, box logits before class logits.
+    /// Name of the graph's output: `[n, height, width, 4 * BOX_BINS + classes.len()]`, box logits before class logits.
     pub output: String,
     /// Pixels of the image between two positions.
     pub stride: usize,
@@ -225,6 +232,8 @@ pub struct Level {
     pub height: usize,
     /// Columns of positions.
     pub width: usize,
+    /// Which of all classes the class logits are of.
+    pub classes: Range<usize>,
 }
 
 /// A built network.
@@ -233,11 +242,11 @@ pub struct Model {
     /// What it was built from.
     pub architecture: Architecture,
     /// One input, `images` (`[n, h, w, channels]`, RGB, 0 to 1, then through [`Architecture::normalise`]). A detector has
-    /// one output a level, a classifier one, `logits` (`[n, 1, 1, classes]`).
+    /// one output a level, in their order, a classifier one, `logits` (`[n, 1, 1, classes]`).
     pub graph: Graph,
     /// The input's shape.
     pub input: [usize; 4],
-    /// The head's levels, finest first; none in a classifier.
+    /// The head's levels, finest first, then each branch's; none in a classifier.
     pub levels: Vec<Level>,
     /// Bins of each box side's distance distribution.
     pub box_bins: usize,
@@ -298,11 +307,12 @@ impl Model {
             let [_, height, width, _] = graph.shape(result);
             let output = format!("level{l}");
             graph.output(&output, result);
-            levels.push(Level { output, stride: STRIDES[l], height, width });
+            levels.push(Level { output, stride: STRIDES[l], height, width, classes: 0..a.classes });
         }
-        let architecture = a.clone();
+        let architecture = a.part(0);
         let (low_rank, adapters) = (None, Vec::new());
-        Ok(Model { architecture, graph, input, levels, box_bins: BOX_BINS, low_rank, adapters })
+        let network = Model { architecture, graph, input, levels, box_bins: BOX_BINS, low_rank, adapters };
+        network.branch_out(a, [n, h, w])
     }
 
     /// The same network for another batch or image size: the parameters, their order and places are the same.

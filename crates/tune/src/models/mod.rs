@@ -5,6 +5,7 @@
 
 pub mod architecture;
 pub mod blocks;
+pub mod branch;
 pub mod efficientnet_lite;
 pub mod error;
 pub mod freeze;
@@ -25,6 +26,7 @@ pub mod yolo12;
 pub mod yolov8;
 
 pub use architecture::{Architecture, Level, Model, STRIDES};
+pub use branch::{Branch, PartOf};
 pub use error::{Mismatch, Misshapen, ModelError};
 pub use freeze::{Freeze, Trainable};
 pub use init::init_fresh;

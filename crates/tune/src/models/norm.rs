@@ -26,6 +26,16 @@ pub(super) fn identity_variance() -> f32 {
     1.0 - NORM_EPS
 }
 
+/// Whether some norm is as a file gives it whose norms were folded away: training has to calibrate them first.
+pub(super) fn is_folded(params: &Params) -> bool {
+    params.infos.iter().any(|info| {
+        let Some(norm) = info.name.strip_suffix(".running_var") else { return false };
+        let mean = params.find(&format!("{norm}.running_mean"));
+        params.values[info.range()].iter().all(|&var| var == identity_variance())
+            && mean.is_some_and(|mean| params.get(mean).iter().all(|&mean| mean == 0.0))
+    })
+}
+
 /// Takes the statistics of each norm's input for its running ones, and changes its scale and shift so that in
 /// evaluation mode it computes what it computed before: for a norm that changed nothing but added `b`, scale =
 /// sqrt(var + eps) and shift = b + mean.
@@ -79,6 +89,17 @@ pub fn calibrate(params: &mut Params, statistics: &[NormStatistics]) -> Result<(
 #[cfg(test)]
 mod tests {
     use super::*;
+    use crate::models::{Architecture, Family, Model, Scale, init_fresh};
+
+    #[test]
+    fn one_norm_that_was_folded_away_is_seen() {
+        let model = Model::build(&Architecture::published(Family::Yolo11, Scale::N, 1), [1, 32, 32]).unwrap();
+        let mut params = init_fresh(&model, 0);
+        assert!(!is_folded(&params), "a fresh norm is none");
+        let place = params.infos[params.find("model.1.bn.running_var").unwrap()].range();
+        params.values[place].fill(identity_variance());
+        assert!(is_folded(&params));
+    }
     use onsa_compute::graph::Graph;
 
     fn one_norm(channels: usize) -> Params {

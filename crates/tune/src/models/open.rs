@@ -6,8 +6,8 @@ use onsa_compute::Params;
 use onsa_intake::checkpoint::{self, Checkpoint, CheckpointError};
 
 use super::{
-    Architecture, ClassMap, HeadTransfer, Model, ModelError, ModelSpec, Task, TensorInfo, WeightSource,
-    identify::identify, init_fresh, load, registry,
+    Architecture, ClassMap, HeadTransfer, Model, ModelError, ModelSpec, PartOf, Task, TensorInfo,
+    WeightSource, identify::identify, init_fresh, load, norm, registry,
 };
 
 /// A file or a registered name, resolved.
@@ -191,7 +191,8 @@ fn numbered(classes: usize) -> Vec<String> {
 }
 
 /// Builds the network of `source` with a head for the classes `names` (None: the file's own), and fills it: from the file
-/// where `weights` is true, else from `seed`.
+/// where `weights` is true, else from `seed`. Of a model with branches all is opened for its own classes, for others the part
+/// that knows most of them.
 ///
 /// # Errors
 /// See [`OpenError`].
@@ -233,24 +234,36 @@ pub fn open_for(
             let in_file = |source| OpenError::InFile { path: path.clone(), source };
             let tensors = checkpoint.tensors();
             let found = identify(checkpoint.meta.yaml.as_ref(), &tensors).map_err(in_file)?;
-            let own = checkpoint.meta.names.as_deref();
-            let target = names.map(<[String]>::to_vec);
-            let target =
-                target.or_else(|| own.map(<[String]>::to_vec)).unwrap_or_else(|| numbered(found.classes));
-            let map = if names.is_none() {
-                ClassMap::identity(found.classes)
-            } else {
-                ClassMap::by_name(own, found.classes, &target)
-            };
+            let all = checkpoint.meta.names.as_deref();
             let image_channels = channels.unwrap_or(found.image_channels);
-            let architecture = Architecture { image_channels, ..found.with_classes(target.len()) };
+            let (architecture, map, target, part) = match names {
+                None => {
+                    let target = all.map_or_else(|| numbered(found.class_count()), <[String]>::to_vec);
+                    let class_width = Some(found.resolved_class_width());
+                    let map = ClassMap::identity(found.classes);
+                    (Architecture { class_width, ..found.clone() }, map, target, None)
+                }
+                Some(names) => {
+                    let part = found.part_for(all, names);
+                    let own = all.and_then(|all| all.get(found.part_classes(part)));
+                    let part_alone = found.part(part);
+                    let map = ClassMap::by_name(own, part_alone.classes, names);
+                    let view = PartOf::new(checkpoint.as_ref(), &found, part);
+                    (part_alone.with_classes(names.len()), map, names.to_vec(), Some(view))
+                }
+            };
+            let architecture = Architecture { image_channels, ..architecture };
             let model = Model::build(&architecture, size).map_err(in_file)?;
             if !weights {
                 let params = init_fresh(&model, seed);
                 let transfer = HeadTransfer { kept: Vec::new(), fresh: target.clone() };
                 return Ok(Opened { model, params, names: target, transfer, folded: false, weights: None });
             }
-            let params = load(&model, checkpoint.as_ref(), &map, seed).map_err(in_file)?;
+            let tensors: &dyn WeightSource = match &part {
+                Some(part) => part,
+                None => checkpoint.as_ref(),
+            };
+            let params = load(&model, tensors, &map, seed).map_err(in_file)?;
             let licence = checkpoint.meta.licence.clone().unwrap_or_else(|| {
                 let spec = match architecture.task {
                     Task::Detect => ModelSpec::detector(architecture.family, super::Scale::N),
@@ -268,9 +281,10 @@ pub fn open_for(
             Ok(Opened {
                 transfer: map.summary(&target),
                 model,
-                params,
                 names: target,
-                folded: checkpoint.meta.norm_folded,
+                // A model that was joined with a branch keeps its own layers as the export had them.
+                folded: checkpoint.meta.norm_folded || norm::is_folded(&params),
+                params,
                 weights: Some(weights),
             })
         }

@@ -69,9 +69,9 @@ impl ClassMap {
 
 impl Architecture {
     /// This network with a head for other classes: the class branch keeps its hidden width, so that all but its last
-    /// convolution can be kept.
+    /// convolution can be kept. It has no branches.
     pub fn with_classes(&self, classes: usize) -> Architecture {
-        Architecture { classes, class_width: Some(self.resolved_class_width()), ..self.clone() }
+        Architecture { classes, class_width: Some(self.resolved_class_width()), ..self.part(0) }
     }
 }
 

@@ -1,10 +1,12 @@
 //! From the head's raw maps to boxes and scores, in the graph: `[n, 4 + classes, anchors]`, rows centre x, centre y, width,
 //! height in pixels of the network's input, then the scores (0 to 1). The layout that the reference's exports have.
 
+use std::ops::Range;
+
 use super::builder::{Attr, Builder, Elem};
 
 /// A head's level.
-#[derive(Clone, Copy, Debug)]
+#[derive(Clone, Debug)]
 pub struct Level {
     /// Pixels between two positions.
     pub stride: usize,
@@ -12,16 +14,18 @@ pub struct Level {
     pub height: usize,
     /// Columns.
     pub width: usize,
+    /// Which of all classes its logits are of.
+    pub classes: Range<usize>,
 }
 
 /// What the maps are.
 #[derive(Clone, Debug)]
 pub struct Head {
-    /// The levels, finest first.
+    /// The levels: of each head, finest first.
     pub levels: Vec<Level>,
     /// Bins of each side's distribution.
     pub bins: usize,
-    /// Number of classes.
+    /// Number of all classes.
     pub classes: usize,
 }
 
@@ -37,15 +41,29 @@ pub struct Decoded {
 
 /// Decodes float32 maps (`[n, 4 * bins + classes, h, w]`, one a level).
 pub fn decode(b: &mut Builder, maps: &[String], head: &Head, free_size: bool) -> Decoded {
-    let channels = (4 * head.bins + head.classes) as i64;
-    let flat: Vec<String> = maps.iter().map(|map| b.reshape(map, &[0, channels, -1])).collect();
-    let flat: Vec<&str> = flat.iter().map(String::as_str).collect();
-    let all = b.concat(&flat, 2);
-    let parts = b.split(&all, 1, &[4 * head.bins as i64, head.classes as i64]);
-    let scores = b.op("Sigmoid", &[&parts[1]]);
+    let (mut sides, mut scores) = (Vec::new(), Vec::new());
+    let mut first = 0;
+    for levels in head.levels.chunk_by(|one, next| one.classes == next.classes) {
+        let classes = &levels[0].classes;
+        let (box_channels, own) = (4 * head.bins as i64, classes.len() as i64);
+        let maps = &maps[first..first + levels.len()];
+        first += levels.len();
+        let flat: Vec<String> = maps.iter().map(|map| b.reshape(map, &[0, box_channels + own, -1])).collect();
+        let flat: Vec<&str> = flat.iter().map(String::as_str).collect();
+        let all = b.concat(&flat, 2);
+        let parts = b.split(&all, 1, &[box_channels, own]);
+        let told = b.op("Sigmoid", &[&parts[1]]);
+        scores.push(among_all(b, told, classes, head.classes));
+        sides.push(parts[0].clone());
+    }
+    let mut join = |parts: Vec<String>| match &parts[..] {
+        [one] => one.clone(),
+        parts => b.concat(&parts.iter().map(String::as_str).collect::<Vec<_>>(), 2),
+    };
+    let (sides, scores) = (join(sides), join(scores));
 
     // The expectation over bins 0, 1, 2… of each side (Li et al. 2020, eq. 6).
-    let sides = b.reshape(&parts[0], &[0, 4, head.bins as i64, -1]);
+    let sides = b.reshape(&sides, &[0, 4, head.bins as i64, -1]);
     let shares = b.op_with("Softmax", &[&sides], &[("axis", Attr::Int(2))]);
     let bins: Vec<f32> = (0..head.bins).map(|bin| bin as f32).collect();
     let bins = b.constant(&[1, 1, head.bins, 1], &bins);
@@ -58,6 +76,16 @@ pub fn decode(b: &mut Builder, maps: &[String], head: &Head, free_size: bool) ->
     let low = b.op("Sub", &[&centres, &edges[0]]);
     let high = b.op("Add", &[&centres, &edges[1]]);
     Decoded { low: b.op("Mul", &[&low, &strides]), high: b.op("Mul", &[&high, &strides]), scores }
+}
+
+/// Scores `[n, own, anchors]` of some classes among those of all: 0 for the others.
+fn among_all(b: &mut Builder, scores: String, own: &Range<usize>, all: usize) -> String {
+    if *own == (0..all) {
+        return scores;
+    }
+    let pads = b.ints(&[0, own.start as i64, 0, 0, (all - own.end) as i64, 0]);
+    let zero = b.scalar(Elem::F32, 0.0);
+    b.op_with("Pad", &[&scores, &pads, &zero], &[("mode", Attr::Text("constant"))])
 }
 
 /// Decoded boxes as one tensor `[n, 4 + classes, anchors]`.

@@ -105,10 +105,10 @@ pub fn encode(
         levels: model
             .levels
             .iter()
-            .map(|l| Level { stride: l.stride, height: l.height, width: l.width })
+            .map(|l| Level { stride: l.stride, height: l.height, width: l.width, classes: l.classes.clone() })
             .collect(),
         bins: model.box_bins,
-        classes: model.architecture.classes,
+        classes: model.architecture.class_count(),
     };
     let mut decoded = decode::decode(&mut b, &maps, &head, free);
     if let Some(placement) = &placement {

@@ -183,6 +183,13 @@ impl<'a> Writer<'a> {
         }
     }
 
+    /// So many zeros before and after each row of the last of three axes.
+    pub fn padded_last(&mut self, x: i32, shape: &[usize; 3], (before, after): (usize, usize)) -> i32 {
+        let pads = [0, 0, 0, 0, before as i32, after as i32].iter().flat_map(|v| v.to_le_bytes()).collect();
+        let pads = self.tensor("pads", Elem::I32, &[3, 2], Some(pads));
+        self.op(Op::Pad, &[x, pads], &[shape[0], shape[1], before + shape[2] + after], Options::None)
+    }
+
     /// Rows and columns of `fill` (0 where none) at the top, left, bottom and right.
     fn padded(&mut self, x: i32, [n, h, w, c]: [usize; 4], pad: [usize; 4], fill: Option<i32>) -> i32 {
         let [top, left, bottom, right] = pad.map(|v| v as i32);

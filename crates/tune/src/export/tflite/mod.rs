@@ -43,19 +43,36 @@ pub fn encode(model: &Model, network: &Network, metadata: &[(String, String)], n
 /// From raw maps to boxes and scores: see [`super::onnx`], with channels last.
 fn decode(w: &mut Writer<'_>, model: &Model, maps: &[i32]) -> i32 {
     let [n, height, width, _] = model.input;
-    let (bins, classes) = (model.box_bins, model.architecture.classes);
-    let channels = 4 * bins + classes;
+    let (bins, classes) = (model.box_bins, model.architecture.class_count());
     let cells = |l: &crate::models::Level| l.height * l.width;
     let anchors: usize = model.levels.iter().map(cells).sum();
-    let flat: Vec<i32> = maps
-        .iter()
-        .zip(&model.levels)
-        .map(|(&map, level)| w.reshape(map, &[n, cells(level), channels]))
-        .collect();
-    let all = w.op(Op::Concatenation, &flat, &[n, anchors, channels], Options::Concatenation { axis: 1 });
-    let sides = w.slice(all, &[0, 0, 0], &[n, anchors, 4 * bins]);
-    let logits = w.slice(all, &[0, 0, 4 * bins], &[n, anchors, classes]);
-    let scores = w.op(Op::Logistic, &[logits], &[n, anchors, classes], Options::None);
+    let along = Options::Concatenation { axis: 1 };
+    let (mut sides, mut scores) = (Vec::new(), Vec::new());
+    let mut maps = maps.iter();
+    for levels in model.levels.chunk_by(|one, next| one.classes == next.classes) {
+        let own = &levels[0].classes;
+        let channels = 4 * bins + own.len();
+        let places: usize = levels.iter().map(cells).sum();
+        let flat: Vec<i32> = levels
+            .iter()
+            .zip(&mut maps)
+            .map(|(level, &map)| w.reshape(map, &[n, cells(level), channels]))
+            .collect();
+        let all = w.op(Op::Concatenation, &flat, &[n, places, channels], along);
+        sides.push(w.slice(all, &[0, 0, 0], &[n, places, 4 * bins]));
+        let logits = w.slice(all, &[0, 0, 4 * bins], &[n, places, own.len()]);
+        let told = w.op(Op::Logistic, &[logits], &[n, places, own.len()], Options::None);
+        // Of the classes that a head does not tell, its scores are 0.
+        scores.push(match *own == (0..classes) {
+            true => told,
+            false => w.padded_last(told, &[n, places, own.len()], (own.start, classes - own.end)),
+        });
+    }
+    let mut join = |parts: Vec<i32>, channels: usize| match parts[..] {
+        [one] => one,
+        _ => w.op(Op::Concatenation, &parts, &[n, anchors, channels], along),
+    };
+    let (sides, scores) = (join(sides, 4 * bins), join(scores, classes));
 
     let sides = w.reshape(sides, &[n, anchors, 4, bins]);
     let shares = w.op(Op::Softmax, &[sides], &[n, anchors, 4, bins], Options::Softmax { beta: 1.0 });

@@ -33,9 +33,15 @@ pub(super) fn compare(machine: &Arc<dyn Machine>) -> Vec<Row> {
     let loss = DeviceLoss::new(machine, &LossConfig::new(nc), n, &levels, places, 0).unwrap();
     let finder = DeviceCandidates::new(machine, &loss).unwrap();
     let views = (0..3)
-        .map(|i| Level { values: &maps[i], height: levels[i].h, width: levels[i].w, stride: (8 << i) as f32 })
+        .map(|i| Level {
+            values: &maps[i],
+            height: levels[i].h,
+            width: levels[i].w,
+            stride: (8 << i) as f32,
+            classes: 0..nc,
+        })
         .collect();
-    let head = HeadMaps::new(n, nc, 16, views).unwrap();
+    let head = HeadMaps::new(n, 16, views).unwrap();
     let mut rows = Vec::new();
     for (conf, limit) in [(0.001, 30_000), (0.25, 30_000), (0.25, 7), (0.999_999, 10)] {
         finder.enqueue(conf).unwrap();

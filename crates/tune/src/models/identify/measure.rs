@@ -23,6 +23,7 @@ pub(super) fn read_sizes(architecture: &mut Architecture, names: &Names) {
         architecture.classes = classes;
         architecture.class_width = Some(width);
     }
+    architecture.read_branches(names);
 }
 
 pub(super) fn from_names(names: &Names) -> Result<Architecture, ModelError> {
