@@ -1,5 +1,5 @@
 //! Adding a class through the real binary, on drawn images: plain fine-tuning forgets the old class, `add_classes=true` keeps
-//! it; and what cannot be added is refused.
+//! it as it was, and teaching keeps most of it; and what cannot be added is refused.
 
 #![allow(clippy::unwrap_used, reason = "a test may panic")]
 mod common;
@@ -120,14 +120,20 @@ fn plain_fine_tuning_forgets_what_add_classes_keeps() {
     let (before, forgotten, blue, _) = add("plain", "plain", "false");
     assert!(before > 0.8 && blue > 0.8, "plain: gold {before} before, blue {blue}");
     assert!(forgotten < 0.3, "plain fine-tuning forgets: gold {forgotten}");
-    let (_, kept, blue, ran) = add("true", "kept", "true");
-    assert!(kept > 0.8 && blue > 0.8, "add_classes: gold {kept}, blue {blue}");
-    assert!(ran.stderr.contains("classes: the model's 1 are kept, 1 added: blue"), "{}", ran.stderr);
+    let (_, kept, blue, ran) = add("distil", "taught", "true");
+    assert!(kept > 0.8 && blue > 0.8, "add_classes=distil: gold {kept}, blue {blue}");
     assert!(ran.stderr.contains("distill "), "the epochs' lines name the loss: {}", ran.stderr);
+    let report = std::fs::read_to_string(at.join("runs/taught/report.html")).unwrap();
+    assert!(report.contains("Old and new classes") && report.contains("Distillation loss"));
+
+    let (before, kept, blue, ran) = add("true", "kept", "true");
+    assert!(kept == before && blue > 0.8, "add_classes: gold {before} before, {kept} after, blue {blue}");
+    assert!(ran.stderr.contains("classes: the model's 1 are kept, 1 added: blue"), "{}", ran.stderr);
+    assert!(ran.stderr.contains("shares the first 2 layers of the model (freeze=2)"), "{}", ran.stderr);
 
     let run_dir = at.join("runs/kept");
     let report = std::fs::read_to_string(run_dir.join("report.html")).unwrap();
-    assert!(report.contains("Old and new classes") && report.contains("Distillation loss"));
+    assert!(report.contains("Old and new classes") && report.contains("branch of their own"));
     let json = std::fs::read_to_string(run_dir.join("added_classes.json")).unwrap();
     assert_eq!(serde_json::from_str::<Value>(&json).unwrap(), document(&ran)["added_classes"]);
     // The new data number the class from 0, the model from 1: they are matched by name.
@@ -144,6 +150,31 @@ fn plain_fine_tuning_forgets_what_add_classes_keeps() {
     assert!(val["map50"].as_f64().unwrap() > 0.8, "{val}");
     let names = document(&onsa(at, &["inspect", "runs/kept/weights/best.safetensors", "--json"]));
     assert_eq!(names["classes"], serde_json::json!(["gold", "blue"]));
+
+    // Every box of the old class is the starting model's, number for number.
+    let predict = |model: &str| -> Vec<Vec<Value>> {
+        let line =
+            ["predict", model, "source=both/images/val", "imgsz=64", "save=false", "device=cpu", "--json"];
+        let found = document(&onsa(at, &line));
+        let gold = |image: &Value| {
+            let boxes = image["boxes"].as_array().unwrap().iter();
+            boxes.filter(|b| b["name"] == "gold").cloned().collect::<Vec<_>>()
+        };
+        found.as_array().unwrap().iter().map(gold).collect()
+    };
+    let (old, new) = (predict(&start), predict("model=runs/kept/weights/best.safetensors"));
+    assert!(old == new && old.iter().flatten().count() >= 6, "{old:?} became {new:?}");
+    for format in ["onnx", "tflite", "safetensors"] {
+        let (format, output) = (format!("format={format}"), format!("output=out.{format}"));
+        let line = ["export", "model=runs/kept/weights/best.safetensors", &format, &output, "--json"];
+        let proof = document(&onsa(at, &line))["proof"].clone();
+        assert_eq!(proof["ok"], true, "{format}: {proof}");
+        assert!(proof["boxes"].as_u64().unwrap() > 6, "{format}: {proof}");
+    }
+    let line = ["export", "model=runs/kept/weights/best.safetensors", "format=torch", "output=out.pt"];
+    let refused = onsa(at, &line);
+    assert!(refused.code == 2 && refused.stderr.contains("give format=onnx"), "{}", refused.stderr);
+    assert!(!at.join("out.pt").exists());
 }
 
 #[test]
@@ -178,22 +209,31 @@ fn what_cannot_be_added_is_refused_with_a_hint_and_nothing_is_written() {
         &[add, "data=leaves.yaml"],
         &["has every class of the data already (LEAF)", "leave add_classes out"],
     );
-    refused(1, &[add, "replay=nowhere"], &["replay=nowhere", "nothing at this path", "hint"]);
-    refused(1, &[add, "replay=empty"], &["replay=empty", "neither a data set nor a folder with images"]);
+    let taught = "add_classes=distil";
+    refused(1, &[taught, "replay=nowhere"], &["replay=nowhere", "nothing at this path", "hint"]);
+    refused(1, &[taught, "replay=empty"], &["replay=empty", "neither a data set nor a folder with images"]);
+    refused(2, &[add, "replay=old"], &["replay=old", "nothing has to teach them", "add_classes=distil"]);
+    refused(2, &[add, "distill=2"], &["distill=2", "add_classes=distil"]);
+    refused(2, &[add, "freeze=[1,2]"], &["how many layers old and new classes share"]);
+    refused(1, &[add, "freeze=23"], &["23"]);
     refused(
         1,
         &[add, "old_data=old/data.yaml"],
         &["old_data=old/data.yaml", "none of its classes", "onsa inspect"],
     );
-    refused(1, &[add, "device=cuda"], &["add_classes trains on the processor only", "device=cpu"]);
+    refused(
+        1,
+        &[taught, "device=cuda"],
+        &["where it makes no branch, trains on the processor only", "device=cpu"],
+    );
     refused(1, &[add, "model=yolo11n", "pretrained=true"], &["yolo11n"]);
     refused(2, &[add, "pretrained=false"], &["pretrained=false starts from nothing"]);
     refused(2, &[add, "strategy=head"], &["strategy=head"]);
     refused(2, &[add, "single_cls=true"], &["single_cls=true"]);
-    refused(2, &[add, "replay_ratio=2"], &["it belongs to replay="]);
+    refused(2, &[taught, "replay_ratio=2"], &["it belongs to replay="]);
     refused(2, &["replay=old"], &["it belongs to add_classes=true"]);
     refused(2, &["distill=2"], &["it belongs to add_classes=true"]);
-    refused(2, &["add_classes=maybe"], &["false, true, plain"]);
+    refused(2, &["add_classes=maybe"], &["false, true, distil, plain"]);
 }
 
 /// A classifier's data set: plain colours with a little noise, a folder a class.

@@ -41,7 +41,7 @@ pub struct ClassKept {
     pub name: String,
     /// Its objects on the images; a classifier's images of it.
     pub count: u64,
-    /// Of the starting model; none where this is what was measured against.
+    /// Of the starting model; none where a classifier's is what was measured against.
     pub before: Option<f64>,
     /// Of the new model.
     pub after: f64,
@@ -95,12 +95,12 @@ fn mean(values: impl Iterator<Item = f64>) -> Option<f64> {
 }
 
 impl Kept {
-    /// From the figures on the old classes' images (`before`: none for [`Basis::Agreement`]) and on the new data.
+    /// From the figures on the old classes' images and on the new data.
     pub fn new(
         (basis, source): (Basis, String),
         names: &[String],
         old: usize,
-        (before, after): (Option<&DetectMetrics>, &DetectMetrics),
+        (before, after): (&DetectMetrics, &DetectMetrics),
         on_new: &DetectMetrics,
     ) -> Kept {
         let ap50 = |metrics: &DetectMetrics, name: &str| {
@@ -113,7 +113,7 @@ impl Kept {
             .map(|class| ClassKept {
                 name: class.name.clone(),
                 count: class.boxes,
-                before: before.map(|metrics| ap50(metrics, &class.name)),
+                before: Some(ap50(before, &class.name)),
                 after: class.ap50,
             })
             .collect();
@@ -200,8 +200,9 @@ impl Kept {
                 self.before.unwrap_or(0.0)
             ),
             (Some(after), Basis::Agreement) => format!(
-                "old classes: agreement with the starting model mAP50 {after:.3} (1: nothing is lost), on {on}, where that \
-                 finds {objects} objects of {seen} of {of} classes; labelled images (old_data=) would tell more"
+                "old classes: agreement with the starting model mAP50 {after:.3} (its own with itself {:.3}), on {on}, where that \
+                 finds {objects} objects of {seen} of {of} classes; labelled images (old_data=) would tell more",
+                self.before.unwrap_or(1.0)
             ),
         };
         let losses = self.losses();
@@ -253,7 +254,7 @@ mod tests {
         let after = metrics(&names, &[0, 3], &[0, 1]);
         let on_new = metrics(&names, &[3], &[3]);
         let source = || "old_data=coco.yaml".to_owned();
-        let kept = Kept::new((Basis::Labels, source()), &names, 3, (Some(&before), &after), &on_new);
+        let kept = Kept::new((Basis::Labels, source()), &names, 3, (&before, &after), &on_new);
         assert_eq!(kept.old.iter().map(|c| c.name.as_str()).collect::<Vec<_>>(), ["person", "car"]);
         assert!(kept.before.unwrap() > 0.99 && (kept.after.unwrap() - 0.5).abs() < 0.01, "{kept:?}");
         let [old, new] = kept.sentences();
@@ -265,13 +266,14 @@ mod tests {
         let back: Kept = serde_json::from_str(&serde_json::to_string(&kept).unwrap()).unwrap();
         assert_eq!((back.sentences(), back.basis), (kept.sentences(), kept.basis));
 
-        let same =
-            Kept::new((Basis::Agreement, source()), &names, 3, (None, &metrics(&names, &[0], &[0])), &after);
+        let alike = metrics(&names, &[0], &[0]);
+        let same = Kept::new((Basis::Agreement, source()), &names, 3, (&alike, &alike), &after);
         let [old, new] = same.sentences();
         assert!(old.contains("agreement") && old.contains("1 objects of 1 of 3"), "{old}");
+        assert!(old.contains("0.995 (its own with itself 0.995)") && old.contains("None has lost"), "{old}");
         assert!(new.contains("tree unknown"), "{new}");
-        let nothing =
-            Kept::new((Basis::Agreement, source()), &names, 3, (None, &metrics(&names, &[], &[])), &on_new);
+        let none = metrics(&names, &[], &[]);
+        let nothing = Kept::new((Basis::Agreement, source()), &names, 3, (&none, &none), &on_new);
         assert_eq!(nothing.after, None);
         assert!(nothing.sentences()[0].contains("nothing can be said"));
     }

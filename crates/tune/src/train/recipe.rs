@@ -75,7 +75,8 @@ crate::arguments! {
             batch: i32 = 16, batch_size;
             /// The square input's side in pixels, a multiple of 32.
             imgsz: u32 = 640, table::image_size;
-            /// Optimiser steps gather the gradients of about this many images; with add_classes=true those of a batch, unless given.
+            /// Optimiser steps gather the gradients of about this many images; where a starting model teaches (add_classes) those of
+            /// a batch, unless given.
             nbs: u32 = 64, table::at_least_one;
             /// How to fine-tune: head trains the last layers alone on features that are computed once, freeze all but the
             /// backbone, full everything with a small learning rate, gradual the head first and then more from the top, lora
@@ -99,12 +100,15 @@ crate::arguments! {
             multi_scale: f64 = 0.0, table::below_one;
         }
         "New classes" {
-            /// Keep the model's own classes and add those of the data that it does not have, matched by name: the frozen
-            /// starting model teaches the old ones while the new ones are learned. plain adds them without that, to compare.
+            /// Keep the model's own classes and add those of the data that it does not have, matched by name. true: a detector
+            /// keeps its network to the last bit and gets a branch for the new classes, which shares its first layers (`freeze`,
+            /// by default 2); a classifier's old classes are taught by the frozen starting model. distil teaches a detector in
+            /// that way too: as fast as before, but it forgets more. plain adds classes without either, to compare.
             add_classes: AddClasses = AddClasses::Off, any;
-            /// add_classes: weight of what the starting model says beside the labels.
+            /// add_classes, where the starting model teaches: weight of what it says beside the labels.
             distill: f64 = DISTILL, table::not_negative;
-            /// add_classes: old data that is mixed in: a data set with labels, or a folder of images without.
+            /// add_classes, where the starting model teaches: old data that is mixed in, a data set with labels or a folder of
+            /// images without.
             replay: Option<PathBuf> = None, any;
             /// add_classes: images of `replay` for each image of the data.
             replay_ratio: f64 = REPLAY_RATIO, table::positive;
@@ -349,7 +353,7 @@ impl TrainArgs {
                 recipe.project = PathBuf::from("runs/classify");
             }
         }
-        if recipe.add_classes == AddClasses::Distil && !recipe.is_given("nbs") && recipe.batch > 0 {
+        if recipe.teaches() && !recipe.is_given("nbs") && recipe.batch > 0 {
             // Many small steps, each held to the starting model, lead further than few large ones.
             recipe.nbs = recipe.batch as u32;
         }
@@ -499,6 +503,20 @@ impl Recipe {
             let strategy = self.strategy.name();
             return refuse("strategy", strategy, "with add_classes the whole network sees every image");
         }
+        if self.branches() {
+            let named = matches!(&self.freeze, Freeze::Modules(parts) if *parts != ["backbone"]);
+            if named {
+                let why = "with add_classes=true it is how many layers old and new classes share: a number, or backbone";
+                return refuse("freeze", table::Field::emit(&self.freeze), why);
+            }
+            let why = "add_classes=true leaves the old layers of a detector as they are: nothing has to teach them (add_classes=distil)";
+            if let Some(path) = &self.replay {
+                return refuse("replay", table::Field::emit(path), why);
+            }
+            if self.distill != DISTILL {
+                return refuse("distill", self.distill.to_string(), why);
+            }
+        }
         if self.single_cls {
             return refuse("single_cls", "true".into(), "with add_classes classes are told apart by name");
         }
@@ -506,6 +524,17 @@ impl Recipe {
             return refuse("replay_ratio", self.replay_ratio.to_string(), "it belongs to replay=");
         }
         Ok(())
+    }
+
+    /// Whether classes are added in a branch of their own, which shares the model's first layers.
+    pub fn branches(&self) -> bool {
+        self.add_classes == AddClasses::On && self.task == Task::Detect
+    }
+
+    /// Whether the frozen starting model teaches the old classes.
+    pub fn teaches(&self) -> bool {
+        self.add_classes == AddClasses::Distil
+            || self.add_classes == AddClasses::On && self.task == Task::Classify
     }
 
     /// True if the person gave this argument, rather than leaving it at its default.

@@ -218,7 +218,9 @@ pub fn place(recipe: &Recipe, pixels: Pixels) -> Result<Place, TrainError> {
     let mut wanted = Wanted::parse(recipe.device.as_deref())?;
     // What the GPU's training does not have yet.
     let on_the_processor = match () {
-        () if recipe.add_classes != AddClasses::Off => Some("add_classes"),
+        () if recipe.add_classes != AddClasses::Off && !recipe.branches() => {
+            Some("add_classes, where it makes no branch,")
+        }
         () if pixels.is_deep() => Some("training on images of 16 bits or of other channels than three"),
         () => None,
     };

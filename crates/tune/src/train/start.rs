@@ -287,6 +287,9 @@ pub fn prepare_on(
     }
     if opened.folded {
         let images = calibrate_norms(recipe, &dataset, &mut opened)?;
+        if let Some(Added { joined: Some(joined), start, .. }) = &added {
+            joined.share(&start.params, &mut opened.params);
+        }
         note(format!(
             "the checkpoint's norms were folded into its convolutions: restored over {images} images"
         ));
@@ -326,7 +329,11 @@ pub fn prepare_resumed(
             added
         }
     };
-    let source = open::find(&last.display().to_string(), &[], true)?;
+    let source = match &added {
+        // The written weights are those of the joined model: the network that is trained is made as at first.
+        Some(Added { joined: Some(_), .. }) => source(recipe)?.0,
+        _ => open::find(&last.display().to_string(), &[], true)?,
+    };
     let input = (Some(dataset.classes.as_slice()), Some(dataset.pixels.channels));
     let mut opened = open::open_for(&source, input, [imgsz, imgsz], true, recipe.seed)?;
     opened.folded = false;

@@ -15,9 +15,9 @@
 use super::optimiser::auto::Choice;
 use super::optimiser::{Kind, ParamSlot};
 use super::recipe::Recipe;
-use super::recipe::values::{AddClasses, Strategy};
+use super::recipe::values::{self, Strategy};
 use crate::models::lora::{LowRank, is_adapter};
-use crate::models::{Freeze, Model, ModelError, Task, Trainable};
+use crate::models::{Architecture, Freeze, Model, ModelError, Task, Trainable};
 
 /// Of the recipe's learning rate, what a run takes that changes every layer a little.
 const FULL_RATE: f64 = 0.2;
@@ -28,6 +28,9 @@ const HEAD_RATE: f64 = 0.002;
 const TAUGHT_RATE: f64 = 0.0003;
 /// How much faster the layers of class logits learn then: as fast as in a run for one new class alone.
 const NEW_ROWS_RATE: f64 = 7.0;
+/// Layers that a branch for new classes shares with the model, where the person does not say it: later ones cost accuracy on
+/// the new classes, earlier ones time (docs/decisions/adding-classes.md).
+const SHARED_LAYERS: usize = 2;
 /// Stages of gradual unfreezing: the head, and thirds of the other modules.
 pub const STAGES: usize = 4;
 
@@ -44,6 +47,26 @@ pub fn unfreeze_every(recipe: &Recipe) -> u32 {
     if recipe.unfreeze > 0 { recipe.unfreeze } else { (recipe.epochs / 8).max(1) }
 }
 
+/// Layers of a detector that a branch for new classes shares with it.
+pub fn shared_layers(recipe: &Recipe, architecture: &Architecture) -> usize {
+    match &recipe.freeze {
+        values::Freeze::First(count) => *count as usize,
+        // Of lists only the whole backbone is taken.
+        values::Freeze::Modules(_) => architecture.backbone_modules(),
+        values::Freeze::Nothing if recipe.is_given("freeze") => 0,
+        values::Freeze::Nothing if recipe.strategy == Strategy::Freeze => architecture.backbone_modules(),
+        values::Freeze::Nothing => SHARED_LAYERS,
+    }
+}
+
+/// What stays as it is in every stage.
+fn asked(recipe: &Recipe, architecture: &Architecture) -> Freeze {
+    match recipe.branches() {
+        true => Freeze::First(shared_layers(recipe, architecture)),
+        false => recipe.freeze.of_model(),
+    }
+}
+
 /// The network that is trained: `model`, or with adapters where the strategy has them.
 ///
 /// # Errors
@@ -52,7 +75,7 @@ pub fn network(model: &Model, recipe: &Recipe) -> Result<Model, ModelError> {
     if recipe.strategy != Strategy::Lora {
         return Ok(model.clone());
     }
-    let asked = Trainable::new(model, &recipe.freeze.of_model())?;
+    let asked = Trainable::new(model, &asked(recipe, &model.architecture))?;
     let free: std::collections::HashSet<&str> = model
         .graph
         .params()
@@ -71,17 +94,14 @@ pub fn network(model: &Model, recipe: &Recipe) -> Result<Model, ModelError> {
 /// A part to freeze that the model does not have; nothing left to train.
 pub fn trainable(model: &Model, recipe: &Recipe, stage: usize) -> Result<Trainable, ModelError> {
     let trainable = by_strategy(model, recipe, stage)?;
-    Ok(match recipe.add_classes {
-        AddClasses::Distil => trainable.with_norms_kept(model),
-        AddClasses::Plain | AddClasses::Off => trainable,
-    })
+    Ok(if recipe.teaches() { trainable.with_norms_kept(model) } else { trainable })
 }
 
 fn by_strategy(model: &Model, recipe: &Recipe, stage: usize) -> Result<Trainable, ModelError> {
     match recipe.strategy {
         Strategy::Head => Trainable::new(model, &Freeze::AllButLogits),
         Strategy::Lora => {
-            let asked = Trainable::new(model, &recipe.freeze.of_model())?;
+            let asked = Trainable::new(model, &asked(recipe, &model.architecture))?;
             let logits = Trainable::new(model, &Freeze::AllButLogits)?;
             let infos = model.graph.params();
             let learns: std::collections::HashSet<&str> = infos
@@ -97,7 +117,7 @@ fn by_strategy(model: &Model, recipe: &Recipe, stage: usize) -> Result<Trainable
             let below = modules.len() - 1;
             // Thirds of the modules below the head thaw from the top.
             let frozen = below - (below * stage).div_ceil(STAGES - 1).min(below);
-            let asked = Trainable::new(model, &recipe.freeze.of_model())?;
+            let asked = Trainable::new(model, &asked(recipe, &model.architecture))?;
             let staged = Trainable::new(model, &Freeze::First(frozen))?;
             let infos = model.graph.params();
             let kept: std::collections::HashSet<&str> = infos
@@ -108,10 +128,10 @@ fn by_strategy(model: &Model, recipe: &Recipe, stage: usize) -> Result<Trainable
                 .collect();
             Trainable::without(model, |name| kept.contains(name))
         }
-        Strategy::Freeze if recipe.freeze == super::recipe::values::Freeze::Nothing => {
+        Strategy::Freeze if recipe.freeze == values::Freeze::Nothing && !recipe.branches() => {
             Trainable::new(model, &Freeze::Parts(vec!["backbone".into()]))
         }
-        _ => Trainable::new(model, &recipe.freeze.of_model()),
+        _ => Trainable::new(model, &asked(recipe, &model.architecture)),
     }
 }
 
@@ -123,7 +143,7 @@ pub fn adjust_rate(recipe: &Recipe, task: Task, choice: Choice) -> Choice {
     let (lr0, why) = match (recipe.strategy, task) {
         (Strategy::Full, _) => (choice.lr0 * FULL_RATE, "a fifth, for every layer changes"),
         (Strategy::Head, Task::Classify) => (HEAD_RATE, "for the last layer alone"),
-        _ if recipe.add_classes == AddClasses::Distil && choice.kind == Kind::AdamW => {
+        _ if recipe.teaches() && choice.kind == Kind::AdamW => {
             let why = "that the old classes can follow, the class logits 7 times that";
             let reason = format!("{}; add_classes: learning rate {TAUGHT_RATE:.1e}, {why}", choice.reason);
             return Choice { lr0: TAUGHT_RATE, reason, ..choice };
@@ -154,7 +174,7 @@ pub fn decay_layers(model: &Model, slots: &mut [ParamSlot], decay: f64) {
 /// Where a starting model teaches, under AdamW: the layers of class logits, whose new rows start from nothing, learn faster
 /// than what has only to bear with them.
 pub fn hasten_new_rows(recipe: &Recipe, model: &Model, slots: &mut [ParamSlot], kind: Kind) {
-    if recipe.add_classes != AddClasses::Distil || kind != Kind::AdamW {
+    if !recipe.teaches() || kind != Kind::AdamW {
         return;
     }
     let layers = model.architecture.class_layers();
@@ -251,6 +271,32 @@ mod tests {
     }
 
     #[test]
+    fn a_branch_shares_two_layers_unless_it_is_said() {
+        let model = yolo11();
+        for (more, shared) in [
+            (vec![], 2),
+            (vec![("freeze", "0")], 0),
+            (vec![("freeze", "5")], 5),
+            (vec![("freeze", "backbone")], 11),
+            (vec![("strategy", "freeze")], 11),
+            (vec![("strategy", "full")], 2),
+        ] {
+            let recipe = recipe(&[&[("add_classes", "true")], &more[..]].concat());
+            assert_eq!(shared_layers(&recipe, &model.architecture), shared, "{more:?}");
+            let trainable = super::trainable(&model, &recipe, 0).unwrap();
+            assert_eq!(trainable, Trainable::new(&model, &Freeze::First(shared)).unwrap(), "{more:?}");
+        }
+        // Adapters beside a shared layer would change it when they are taken in.
+        let lora = recipe(&[("add_classes", "true"), ("strategy", "lora"), ("freeze", "4")]);
+        let network = network(&model, &lora).unwrap();
+        let layers = &network.low_rank.as_ref().unwrap().layers;
+        assert!(
+            !layers.is_empty() && !layers.iter().any(|layer| layer.starts_with("model.2.")),
+            "{layers:?}"
+        );
+    }
+
+    #[test]
     fn rates_fall_from_the_head_down_and_a_given_rate_holds() {
         let model = yolo11();
         let all = vec![true; model.graph.params().len()];
@@ -264,7 +310,7 @@ mod tests {
         assert_eq!(scale("model.22.cv1.conv.weight"), 0.5);
         assert_eq!(scale("model.0.conv.weight"), 0.5f64.powi(23));
 
-        let added = recipe(&[("add_classes", "true")]);
+        let added = recipe(&[("add_classes", "distil")]);
         let mut slots = crate::train::slots::slots(&model, &all, Kind::AdamW);
         hasten_new_rows(&added, &model, &mut slots, Kind::AdamW);
         let hastened = slots.iter().filter(|slot| slot.lr_scale == NEW_ROWS_RATE).count();
@@ -287,8 +333,10 @@ mod tests {
             |pairs: &[(&str, &str)]| crate::train::start::choose_optimiser(&recipe(pairs), 1, 100).lr0;
         assert!((choice(&[("strategy", "full")]) - 0.2 * choice(&[])).abs() < 1e-12);
         assert_eq!(choice(&[("strategy", "full"), ("lr0", "0.003")]), 0.003);
-        assert_eq!(choice(&[("add_classes", "true")]), TAUGHT_RATE);
-        assert_eq!(choice(&[("add_classes", "true"), ("lr0", "0.003")]), 0.003);
-        assert_eq!(choice(&[("add_classes", "plain")]), choice(&[]));
+        assert_eq!(choice(&[("add_classes", "distil")]), TAUGHT_RATE);
+        assert_eq!(choice(&[("add_classes", "distil"), ("lr0", "0.003")]), 0.003);
+        for like_any_other in ["plain", "true"] {
+            assert_eq!(choice(&[("add_classes", like_any_other)]), choice(&[]));
+        }
     }
 }

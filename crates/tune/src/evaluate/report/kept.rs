@@ -26,8 +26,8 @@ pub fn kept(page: &mut Page, kept: Option<&Kept>) {
             "Average precision at an IoU of .5 against the labels, of the starting model and of the new one."
         }
         (Basis::Agreement, Counted::Objects) => {
-            "Average precision at an IoU of .5 of the new model, with the starting model's own confident detections taken for \
-             the truth: where that errs, agreeing is no merit."
+            "Average precision at an IoU of .5 of the starting model and of the new one, with the starting model's own confident \
+             detections taken for the truth: where that errs, agreeing is no merit."
         }
     };
     page.paragraph("muted", words);

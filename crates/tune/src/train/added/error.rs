@@ -6,8 +6,11 @@ use std::path::PathBuf;
 #[derive(Debug, thiserror::Error)]
 pub enum AddError {
     /// The model is a bare architecture.
-    #[error("add_classes=true keeps the classes of a trained model, and this one has no weights")]
+    #[error("add_classes keeps the classes of a trained model, and this one has no weights")]
     NoWeights,
+    /// The model tells classes in branches, and one head is to have them all.
+    #[error("the model tells some classes in branches of their own, which one head cannot take over")]
+    HasBranches,
     /// The checkpoint does not name its classes.
     #[error("the model file does not name its {classes} classes, so the data's cannot be matched with them")]
     Unnamed {
@@ -76,6 +79,7 @@ impl AddError {
     pub fn hint(&self) -> Option<String> {
         Some(match self {
             AddError::NoWeights => "give the path of a checkpoint, such as model=yolo11n.pt".into(),
+            AddError::HasBranches => "give add_classes=true: it adds one more branch".into(),
             AddError::Unnamed { .. } | AddError::SameName { .. } => {
                 "`onsa inspect FILE` shows a model's class names; use a file that has them, such as the original .pt".into()
             }

@@ -34,7 +34,8 @@ pub struct Measured<'a, M> {
     pub pool: Arc<rayon::ThreadPool>,
 }
 
-/// The old classes before and after: against labels where there are some, else against what the starting model finds.
+/// The old classes before and after: against labels where there are some, else against what the starting model finds with
+/// some confidence; what it finds with less stands against that too, so even its own figure is a little below 1.
 /// `progress(done, all)` ends it early, with nothing, by returning false.
 ///
 /// # Errors
@@ -74,18 +75,19 @@ pub fn measure(
         )?;
         let items = with_detections(items, &found);
         let own = Postprocess { classes: Some((0..old as u32).collect()), ..all };
-        (Basis::Agreement, None, run(&mut after, new.names, &items, own)?)
+        let figures = run(&mut before, &start.names, &items, own.clone())?;
+        (Basis::Agreement, figures.metrics, run(&mut after, new.names, &items, own)?)
     } else {
         let mut items = items;
         items.iter_mut().for_each(|item| item.labels.retain(|label| (label.class as usize) < old));
         let covered = Postprocess { classes: Some(labelled), ..all };
         let figures = run(&mut before, &start.names, &items, covered.clone())?;
-        (Basis::Labels, Some(figures.metrics), run(&mut after, new.names, &items, covered)?)
+        (Basis::Labels, figures.metrics, run(&mut after, new.names, &items, covered)?)
     };
     if ended {
         return Ok(None);
     }
-    let figures = (figures.as_ref(), &metrics.metrics);
+    let figures = (&figures, &metrics.metrics);
     Ok(Some(Kept::new((basis, source), new.names, old, figures, new.metrics)))
 }
 

@@ -1,10 +1,12 @@
-//! Adding classes to a model without losing those that it has (`add_classes=true`).
+//! Adding classes to a model without losing those that it has (`add_classes`).
 //!
-//! The head keeps a row for each class of the starting model and gets fresh rows for the data's classes that this does not
+//! A detector gets a branch for them (`branch.rs`): nothing of what it was changes. Where a starting model teaches (classifiers, and
+//! `add_classes=distil`) there is one network, and the head keeps a row for each class of the starting model and gets fresh rows for the data's classes that this does not
 //! have. What the old classes learn comes from the frozen starting model (see `loss/distill.rs`, and for classifiers
 //! `loss/distill_softmax.rs`), from replayed old data where there are some, and from the data's own labels of old classes. The norms keep their statistics: with those of the
 //! new images the old classes would change even at a learning rate of 0.
 
+mod branch;
 mod classes;
 mod error;
 mod kept;
@@ -13,6 +15,7 @@ mod old_data;
 
 use std::sync::Arc;
 
+pub use branch::Joined;
 pub use classes::merge;
 pub use error::AddError;
 pub use kept::{Measured, measure};
@@ -24,7 +27,7 @@ use super::loss::distill::{DistillConfig, Source as Labels};
 use super::observer::Observer;
 use super::recipe::Recipe;
 use super::recipe::values::AddClasses;
-use crate::data::dataset::{Dataset, Item, Pixels};
+use crate::data::dataset::{Dataset, Item, Pixels, Split};
 use crate::engine::Teacher;
 use crate::models::open::{self, Opened, Source};
 use old_data::OldData;
@@ -32,11 +35,13 @@ use old_data::OldData;
 /// What a run that adds classes has beside any other.
 #[derive(Clone, Debug)]
 pub struct Added {
-    /// Whether the starting model teaches, or the classes are only added.
-    pub mode: AddClasses,
+    /// Whether the starting model teaches.
+    pub taught: bool,
+    /// The model that comes out, where the new classes get a branch of their own.
+    pub joined: Option<Joined>,
     /// The starting model with its own classes.
     pub start: Opened,
-    /// Whether the new data's labels cover a class, one for each of the model's.
+    /// Whether the new data's labels cover a class, one for each of the network's that is trained.
     pub labelled: Vec<bool>,
     /// The same of the replayed data, where there are some.
     pub replayed: Option<Vec<bool>>,
@@ -59,8 +64,8 @@ pub struct OldVal {
     pub labelled: Vec<bool>,
 }
 
-/// Gives `dataset` the classes of the starting model with the new ones behind, and the replayed images; none where the
-/// recipe adds no classes. The sentences are for the report.
+/// Gives `dataset` the classes that the trained network has: of a branch the new ones, else those of the starting model with the
+/// new ones behind, and the replayed images. None where the recipe adds no classes. The sentences are for the report.
 ///
 /// # Errors
 /// See [`AddError`]; replayed or old data that cannot be used.
@@ -81,23 +86,40 @@ pub fn prepare(
     let start = open::open_for(source, (None, Some(pixels.channels)), [side, side], true, recipe.seed)?;
     let merged = merge(&start.names, &dataset.classes)?;
     let old = start.names.len();
-    let mut labelled = vec![false; merged.names.len()];
-    merged.numbers.iter().for_each(|&number| labelled[number as usize] = true);
-    for split in crate::data::dataset::Split::ALL {
-        merged.renumber(dataset.split_mut(split));
+    let joined = recipe.branches().then(|| Joined::new(recipe, &start, &merged.names)).transpose()?;
+    if joined.is_none() && !start.model.architecture.branches.is_empty() {
+        return Err(AddError::HasBranches.into());
     }
-    dataset.classes.clone_from(&merged.names);
+    let labelled = match &joined {
+        Some(_) => vec![true; merged.names.len() - old],
+        None => {
+            let covers = |number: usize| merged.numbers.contains(&(number as u32));
+            (0..merged.names.len()).map(covers).collect()
+        }
+    };
+    for split in Split::ALL {
+        match &joined {
+            Some(_) => branch::only_new(dataset.split_mut(split), &merged.numbers, old),
+            None => merged.renumber(dataset.split_mut(split)),
+        }
+    }
+    if dataset.train.iter().all(|item| item.labels.is_empty()) {
+        return Err(TrainError::NoBoxes { data: recipe.data.clone() });
+    }
+    dataset.classes = merged.names[if joined.is_some() { old } else { 0 }..].to_vec();
 
     let shown: Vec<&str> = merged.names[old..].iter().map(String::as_str).collect();
     let mut notes = vec![format!(
         "classes: the model's {old} are kept, {} added: {}{}",
         shown.len(),
         shown.join(", "),
-        match recipe.add_classes {
-            AddClasses::Plain => "; nothing teaches the old ones (add_classes=plain)",
-            _ => "; the frozen starting model teaches the old ones",
+        match (&joined, recipe.teaches()) {
+            (Some(_), _) => "",
+            (None, true) => "; the frozen starting model teaches the old ones",
+            (None, false) => "; nothing teaches the old ones (add_classes=plain)",
         }
     )];
+    notes.extend(joined.as_ref().map(|joined| joined.describe(&start)));
     let again: Vec<&str> = merged
         .numbers
         .iter()
@@ -105,11 +127,14 @@ pub fn prepare(
         .map(|&n| merged.names[n as usize].as_str())
         .collect();
     if !again.is_empty() {
-        notes.push(format!(
-            "the data label {} of the model's own classes, and must do so on every image: {}",
-            again.len(),
-            again.join(", ")
-        ));
+        let (count, names) = (again.len(), again.join(", "));
+        notes.push(match &joined {
+            Some(_) => format!(
+                "the data label {count} of the model's own classes ({names}): these labels are left out, for what the model \
+                 says of them stays as it is"
+            ),
+            None => format!("the data label {count} of the model's own classes, and must do so on every image: {names}"),
+        });
     }
     let replay_from = dataset.train.len();
     let mut load = |argument, path: &Option<std::path::PathBuf>| {
@@ -147,7 +172,8 @@ pub fn prepare(
         items: data.val,
         labelled: data.labelled,
     });
-    let added = Added { mode: recipe.add_classes, start, labelled, replayed, replay_from, pixels, old_val };
+    let taught = recipe.teaches();
+    let added = Added { taught, joined, start, labelled, replayed, replay_from, pixels, old_val };
     Ok(Some((added, notes)))
 }
 
@@ -159,7 +185,7 @@ impl Added {
 
     /// The loss with what the labels do not cover left to the starting model; as it is where nothing teaches.
     pub fn configure(&self, loss: LossConfig, gain: f64) -> LossConfig {
-        if self.mode == AddClasses::Plain {
+        if !self.taught {
             return loss;
         }
         let covered = std::iter::once(&self.labelled).chain(&self.replayed);
@@ -173,7 +199,7 @@ impl Added {
 
     /// The starting model beside the training step; none where nothing teaches.
     pub fn teacher(&self, pool: &Arc<rayon::ThreadPool>) -> Option<Teacher> {
-        (self.mode != AddClasses::Plain).then(|| {
+        self.taught.then(|| {
             Teacher::new(&self.start.model, self.start.params.clone(), self.replay_from, Arc::clone(pool))
         })
     }

@@ -75,9 +75,9 @@ fn a_recipe_survives_its_own_file() {
 }
 
 #[test]
-fn a_run_that_adds_classes_steps_at_every_batch_and_survives_its_own_file() {
+fn a_run_that_is_taught_steps_at_every_batch_and_survives_its_own_file() {
     let given = [
-        ("add_classes", "true"),
+        ("add_classes", "distil"),
         ("batch", "4"),
         ("replay", "old/"),
         ("replay_ratio", "0.25"),
@@ -89,7 +89,11 @@ fn a_run_that_adds_classes_steps_at_every_batch_and_survives_its_own_file() {
     let path = folder.path().join("args.yaml");
     std::fs::write(&path, recipe.to_yaml()).unwrap();
     assert_eq!(Recipe::from_file(&path).unwrap(), recipe);
-    assert_eq!(args(&[("add_classes", "true"), ("nbs", "64")]).resolve().unwrap().nbs, 64);
+    assert_eq!(args(&[("add_classes", "distil"), ("nbs", "64")]).resolve().unwrap().nbs, 64);
+    let classify = [("add_classes", "true"), ("batch", "4"), ("task", "classify")];
+    assert_eq!(args(&classify).resolve().unwrap().nbs, 4);
+    // A branch is plain fine-tuning.
+    assert_eq!(args(&[("add_classes", "true"), ("batch", "4")]).resolve().unwrap().nbs, 64);
     assert_eq!(args(&[("add_classes", "plain"), ("batch", "4")]).resolve().unwrap().nbs, 64);
 }
 

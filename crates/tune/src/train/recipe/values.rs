@@ -123,9 +123,11 @@ words! {
     AddClasses {
         /// The head has the data's classes.
         Off = "false" | "no" | "off" | "0",
-        /// The head has both; the starting model teaches the old ones.
-        Distil = "true" | "yes" | "on" | "1",
-        /// The head has both; nothing teaches the old ones.
+        /// A detector gets a branch for the new ones, a classifier is taught the old ones by the starting model.
+        On = "true" | "yes" | "on" | "1",
+        /// One head has both; the starting model teaches the old ones.
+        Distil = "distil" | "distill",
+        /// One head has both; nothing teaches the old ones.
         Plain = "plain",
     }
 }

@@ -4,6 +4,7 @@ use std::path::{Path, PathBuf};
 use std::time::Instant;
 
 use super::{Ema, Run, TrainError, files, strategy};
+use crate::train::added::Added;
 use crate::train::observer::Silent;
 use crate::train::state::{self, Arenas, Counters};
 
@@ -13,19 +14,19 @@ pub(super) fn checkpoint_path(run_dir: &Path) -> PathBuf {
 }
 
 impl Run<'_> {
-    /// Writes the averaged weights as `weights/NAME.safetensors`.
+    /// Writes the averaged weights as `weights/NAME.safetensors`; of a branch, the model that it joins.
     pub(super) fn write_weights(&self, name: &str) -> Result<(), TrainError> {
         let opened = &self.prepared.opened;
         let path = self.run_dir.join(format!("weights/{name}.safetensors"));
         let licence = opened.weights.as_ref().map(|w| w.licence.as_str());
-        files::write_weights(
-            &path,
-            &opened.model,
-            &self.prepared.network.merged(self.ema.values()),
-            &opened.names,
-            licence,
-            self.recipe.imgsz,
-        )?;
+        let trained = self.averaged();
+        let (model, names, params) = match &self.prepared.added {
+            Some(Added { joined: Some(joined), start, .. }) => {
+                (&joined.model, &joined.names, joined.params(&start.params, &trained))
+            }
+            _ => (&opened.model, &opened.names, trained),
+        };
+        files::write_weights(&path, model, &params.values, names, licence, self.recipe.imgsz)?;
         Ok(())
     }
 

@@ -32,10 +32,16 @@ impl Run<'_> {
         observer.message("validating the best weights");
         let best = open::find(&outcome.best.display().to_string(), &[], true)?;
         let imgsz = self.recipe.imgsz as usize;
-        let best = open::open(&best, None, [imgsz, imgsz], true, 0)?;
-        let validation = self.validation(&best.params, true, observer, stop)?;
+        let whole = open::open(&best, None, [imgsz, imgsz], true, 0)?;
+        let is_branch = self.prepared.added.as_ref().is_some_and(|added| added.joined.is_some());
+        let trained = match is_branch {
+            // Opened for its classes, a model with branches gives the one that has them.
+            true => open::open(&best, Some(&self.prepared.opened.names), [imgsz, imgsz], true, 0)?,
+            false => whole.clone(),
+        };
+        let validation = self.validation(&trained.params, true, observer, stop)?;
         if let Some(added) = &self.prepared.added {
-            let Some(kept) = self.measure_kept(added, &best, &validation, observer, stop)? else {
+            let Some(kept) = self.measure_kept(added, &whole, &validation, observer, stop)? else {
                 outcome.stopped = true;
                 observer.message(&format!("stopped; `onsa resume {}` continues", self.run_dir.display()));
                 return Ok(());
@@ -43,7 +49,7 @@ impl Run<'_> {
             outcome.kept = Some(kept);
         }
         if self.recipe.plots {
-            let trained_on = self.look_over_training(&best, observer, stop)?;
+            let trained_on = self.look_over_training(&trained, observer, stop)?;
             if stop.load(Ordering::Relaxed) {
                 outcome.stopped = true;
                 observer.message(&format!("stopped; `onsa resume {}` continues", self.run_dir.display()));
