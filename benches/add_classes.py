@@ -2,18 +2,15 @@
 """Adding a class to YOLO12n (COCO's 80 kept, Tree added): what the old classes lose, beside plain fine-tuning.
 
     cargo build --release && target/release/onsa demo --fetch-only
-    python3 benches/add_classes.py [--epochs 60] [--imgsz 416] [--seeds 0 1 2] [--photos FOLDER] [--replay FOLDER] [--only NAME ...]
-        [--many FOLDER]
-        [--variant NAME key=value ...]... [--device cpu] [--jobs 1] [--limit MINUTES] [--results FILE.jsonl]
+    python3 benches/add_classes.py [--epochs 60] [--imgsz 416] [--seeds 0 1 2] [--photos FOLDER] [--shared N ...] [--only NAME ...]
+        [--variant NAME key=value ...]... [--replay FOLDER] [--device cpu] [--jobs 1] [--limit MINUTES] [--results FILE.jsonl]
 
 For each seed, on the tree tiles at batch 8 with the default recipe:
 
 - alone: plain fine-tuning, the head replaced by one for the new class (it can find nothing else);
-- plain: both, without anything that teaches the old classes (add_classes=plain), at the learning rate of "alone" (.002);
-- kept: add_classes=true;
-- kept+replay: the same with the photographs of --replay mixed in, without labels, where that is given;
-- each --variant: add_classes=true with the arguments given; with replay=photos, the photographs of --replay, with
-  replay=many, those of --many.
+- plain: both in one head, without anything that teaches the old classes (add_classes=plain), on the processor;
+- kept: add_classes=true, a branch for the new class; for each N of --shared also one that shares the first N layers;
+- each --variant: the arguments given, such as add_classes=distil; with replay=photos, the photographs of --replay.
 
 mAP50 of trees is that of the best epoch on the 9 validation tiles. Old classes: agreement with the starting model on the
 photographs (--photos; by default the two that the assets carry), that is mAP50 with its own detections of confidence .25 and more
@@ -35,22 +32,20 @@ def main():
     parser.add_argument("--seeds", type=int, nargs="*", default=[0, 1, 2])
     parser.add_argument("--photos", type=Path, default=assets() / "photos")
     parser.add_argument("--replay", type=Path, help="a folder of photographs to be mixed in, best others than --photos")
-    parser.add_argument("--many", type=Path, help="another such folder, with more images")
+    parser.add_argument("--shared", type=int, nargs="*", default=[], help="numbers of layers that the branch shares")
     parser.add_argument("--variant", nargs="+", action="append", default=[], metavar=("NAME", "KEY=VALUE"))
     parser.add_argument("--only", nargs="*", help="which of the rows to run, such as kept; variants always are")
     args = parser.parse_args()
     photos = f"old_data={args.photos}"
-    rows = {"alone": [], "plain": ["add_classes=plain", photos, "lr0=0.002"], "kept": ["add_classes=true", photos]}
-    if args.replay:
-        rows["kept+replay"] = ["add_classes=true", photos, f"replay={args.replay}"]
+    rows = {"alone": [], "plain": ["add_classes=plain", photos, "device=cpu"], "kept": ["add_classes=true", photos]}
+    rows |= {f"kept, {n} shared": ["add_classes=true", photos, f"freeze={n}"] for n in args.shared}
     rows = {name: words for name, words in rows.items() if args.only is None or name in args.only}
     for name, *more in args.variant:
-        folders = {"replay=photos": f"replay={args.replay}", "replay=many": f"replay={args.many}"}
-        rows[name] = ["add_classes=true", photos, *(folders.get(word, word) for word in more)]
+        rows[name] = [photos, *(f"replay={args.replay}" if word == "replay=photos" else word for word in more)]
     keep = Runs(args)
 
     def key(name, seed):
-        short = {f"replay={args.replay}": "replay=photos", f"replay={args.many}": "replay=many"}
+        short = {f"replay={args.replay}": "replay=photos"}
         words = [short.get(word, word) for word in rows[name] if not word.startswith("old_data=")]
         own = {"row": name, "seed": seed, "words": words}
         return {"bench": "add_classes", **own, "epochs": args.epochs, "imgsz": args.imgsz, "device": args.device}
