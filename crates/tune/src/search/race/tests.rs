@@ -21,6 +21,8 @@ struct Drawn<'a> {
     /// Seconds an epoch of each candidate.
     epoch: Vec<f64>,
     overhead: f64,
+    /// Seconds that the first run takes beside that.
+    once: f64,
     /// What each candidate comes to, on average.
     worth: Vec<f64>,
     /// Runs until a person stops the search.
@@ -36,6 +38,7 @@ impl<'a> Drawn<'a> {
             hand,
             epoch: vec![1.0; worth.len()],
             overhead: 2.0,
+            once: 0.0,
             worth: worth.to_vec(),
             until: usize::MAX,
             failing: Vec::new(),
@@ -50,7 +53,8 @@ impl Runner for Drawn<'_> {
             return Ok(Ran::Stopped);
         }
         self.ran.push((*run, last));
-        let cost = Cost { epoch: self.epoch[run.candidate], overhead: self.overhead };
+        let once = if self.ran.len() == 1 { self.once } else { 0.0 };
+        let cost = Cost { epoch: self.epoch[run.candidate], overhead: self.overhead + once };
         let takes = cost.of(run.epochs);
         self.hand.0.set(self.hand.0.get() + takes.min(seconds));
         if takes > seconds {
@@ -99,6 +103,20 @@ fn the_best_candidate_meets_the_default_on_splits_that_did_not_choose_it() {
     }
     assert!(runner.ran.iter().all(|(run, last)| *last == (run.rung == rung)));
     assert!(raced.cut.is_empty() && raced.spent <= 600.0);
+}
+
+#[test]
+fn what_only_the_first_run_pays_for_is_not_planned_with() {
+    let planned = |once| {
+        let (folder, hand) = (tempfile::tempdir().unwrap(), Hand::default());
+        let mut runner = Drawn::new(&hand, &WORTH);
+        runner.once = once;
+        let raced = race(&mut journal(folder.path()), &mut runner, &hand, 600.0).unwrap();
+        (raced.plan, raced.spent)
+    };
+    let ((usual, _), (slow, spent)) = (planned(0.0), planned(20.0));
+    assert_eq!(usual.rungs[0].candidates, slow.rungs[0].candidates);
+    assert!(slow.last.epochs + 2 >= usual.last.epochs && spent > 450.0, "{slow:?} in {spent} s");
 }
 
 #[test]
@@ -183,7 +201,9 @@ fn a_search_that_was_stopped_anywhere_gives_the_answer_of_one_that_was_not() {
             (resumed.plan, resumed.last, resumed.challenger),
             (answer.plan.clone(), answer.last, answer.challenger)
         );
-        assert_eq!(runner.ran.len(), all - until, "no run is done twice");
+        // Of the two runs that measure the cost, what was not written down is done again.
+        let again = usize::from(until == 1);
+        assert_eq!(runner.ran.len(), all - until + again, "no other run is done twice");
         assert_eq!(std::fs::read_to_string(folder.path().join(crate::search::journal::FILE)).unwrap(), text);
     }
 }
