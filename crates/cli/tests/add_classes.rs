@@ -171,6 +171,11 @@ fn plain_fine_tuning_forgets_what_add_classes_keeps() {
         assert_eq!(proof["ok"], true, "{format}: {proof}");
         assert!(proof["boxes"].as_u64().unwrap() > 6, "{format}: {proof}");
     }
+    for mode in ["mode=train", "mode=predict"] {
+        let model = "model=runs/kept/weights/best.safetensors";
+        let timed = onsa(at, &["bench", model, "imgsz=64", "rounds=1", "device=cpu", mode, "--json"]);
+        assert!(document(&timed)["images_per_second"].as_f64().unwrap() > 0.0);
+    }
     let line = ["export", "model=runs/kept/weights/best.safetensors", "format=torch", "output=out.pt"];
     let refused = onsa(at, &line);
     assert!(refused.code == 2 && refused.stderr.contains("give format=onnx"), "{}", refused.stderr);

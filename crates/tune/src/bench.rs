@@ -109,7 +109,8 @@ fn drawn_batch([n, h, w]: [usize; 3], classes: usize, channels: usize) -> Batch 
     Batch { n, h, w, images, images_u8: Vec::new(), targets, items: vec![0; n] }
 }
 
-/// Times `rounds` batches (after two that are not counted) of `[n, h, w]` pixels. `progress(done, all)` after each.
+/// Times `rounds` batches (after two that are not counted) of `[n, h, w]` pixels, training of a model with branches without
+/// these. `progress(done, all)` after each.
 ///
 /// # Errors
 /// See [`BenchError`].
@@ -121,7 +122,13 @@ pub fn bench(
     place: &Place,
     mut progress: impl FnMut(usize, usize),
 ) -> Result<BenchResult, BenchError> {
-    let model = model.resized(size)?;
+    let model = match mode {
+        // Of a model with branches one part is trained at a time.
+        BenchMode::Train if !model.architecture.branches.is_empty() => {
+            Model::build(&model.architecture.part(0), size)?
+        }
+        _ => model.resized(size)?,
+    };
     let pool = match place {
         Place::Cpu(pool) => std::sync::Arc::clone(pool),
         Place::Gpu(device, precision, _) => {
