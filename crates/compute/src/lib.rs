@@ -9,6 +9,6 @@ pub mod cuda;
 pub mod graph;
 pub mod plan;
 
-pub use cpu::{Executor, Isa};
+pub use cpu::{Executor, Isa, Storage};
 pub use graph::{Activation, Attention, Conv, Graph, ParamInfo, Params, Role, Value};
 pub use plan::{Mode, Plan, Trainable};

@@ -5,7 +5,9 @@ mod support;
 use std::sync::Arc;
 
 use onsa_compute::graph::Op;
-use onsa_compute::{Activation, Attention, Conv, Executor, Graph, Isa, Mode, Params, Plan, Trainable};
+use onsa_compute::{
+    Activation, Attention, Conv, Executor, Graph, Isa, Mode, Params, Plan, Storage, Trainable,
+};
 use support::build::{block, conv, depthwise};
 use support::{evaluate, random, random_params, weighted_sum};
 
@@ -15,19 +17,26 @@ fn pool(threads: usize) -> Arc<rayon::ThreadPool> {
 
 /// Every operator, with the fusions and sharings that detectors have: residuals, slices, nested concatenations.
 fn everything() -> Graph {
+    everything_with(true)
+}
+
+/// As [`everything`]; without kinks no maximum and no activation with a corner: where values are rounded, another of them
+/// may be the largest, or one may come to lie on a corner's other side.
+fn everything_with(kinks: bool) -> Graph {
     let mut g = Graph::new();
     let x = g.input("x", [2, 8, 12, 3]);
+    let corner = |activation| if kinks { activation } else { Activation::Silu };
     let a = block(&mut g, x, "a", 12, 3, 2, Activation::Silu);
     let left = g.slice(a, 0..4);
     let right = g.slice(a, 4..12);
-    let b = block(&mut g, right, "b", 8, 3, 1, Activation::Hardswish);
+    let b = block(&mut g, right, "b", 8, 3, 1, corner(Activation::Hardswish));
     let b = g.add(right, b);
-    let c = block(&mut g, b, "c", 8, 1, 1, Activation::Relu);
+    let c = block(&mut g, b, "c", 8, 1, 1, corner(Activation::Relu));
     let inner = g.concat(&[b, c]);
     let outer = g.concat(&[left, inner, left]);
     let d = depthwise(&mut g, outer, "d", 5, 1);
     let d = g.batch_norm(d, "d.bn", 1e-3, 0.03);
-    let pooled = g.max_pool(d, 5, 1, 2);
+    let pooled = if kinks { g.max_pool(d, 5, 1, 2) } else { d };
     let qkv = conv(&mut g, pooled, "qkv", 2 * (4 + 4 + 6), 1, 1, true);
     let attended = g.attention(qkv, Attention { heads: 2, key_dim: 4, value_dim: 6, areas: 2 });
     let v = g.gather_heads(qkv, 2, 8, 6);
@@ -36,13 +45,13 @@ fn everything() -> Graph {
     let attended = g.scale_channels(attended, "gamma");
     let up = g.upsample2(attended);
     let down = depthwise(&mut g, up, "down", 3, 2);
-    let down = g.activation(down, Activation::Relu6);
+    let down = g.activation(down, corner(Activation::Relu6));
     let odd = conv(&mut g, down, "odd", 5, 3, 2, true);
     let odd = g.activation(odd, Activation::Sigmoid);
     let both = g.concat(&[down, attended]);
     let last = conv(&mut g, both, "last", 7, 1, 1, true);
     let mean = g.global_avg_pool(both);
-    let mean = g.activation(mean, Activation::Hardsigmoid);
+    let mean = g.activation(mean, corner(Activation::Hardsigmoid));
     let logits = g.linear(mean, "fc", 3, true);
     g.output("odd", odd);
     g.output("last", last);
@@ -61,26 +70,40 @@ fn relative_error(got: &[f32], expected: &[f64]) -> f64 {
 }
 
 fn check(graph: &Graph, isa: Isa, threads: usize) {
+    check_stored(graph, isa, threads, Storage::Float32);
+    check_stored(graph, isa, threads, Storage::Bf16);
+}
+
+fn check_stored(graph: &Graph, isa: Isa, threads: usize, storage: Storage) {
+    let len = graph.shape(graph.inputs()[0].1).iter().product();
+    check_input(graph, isa, threads, storage, &random(len, 99));
+}
+
+fn check_input(graph: &Graph, isa: Isa, threads: usize, storage: Storage, input: &[f32]) {
+    let (output_bound, grad_bound) = match storage {
+        Storage::Float32 => (2e-5, 1e-4),
+        // Ten layers deep .013 of outputs and .022 of gradients was the most that was seen; a rounding is .0039 at most.
+        Storage::Bf16 => (0.02, 0.03),
+    };
+    let which = format!("{isa:?} {storage:?}");
     let mut params = random_params(graph, 7);
-    let shape = graph.shape(graph.inputs()[0].1);
-    let input = random(shape.iter().product(), 99);
     let wide = |xs: &[f32]| xs.iter().map(|&x| f64::from(x)).collect::<Vec<_>>();
-    let wide_input = vec![wide(&input)];
+    let wide_input = vec![wide(input)];
 
     let plan = Plan::new(graph, Mode::Inference, &Trainable::nothing(graph));
-    let mut run = Executor::with_isa(Arc::new(plan), pool(threads), isa);
+    let mut run = Executor::with_isa_and_storage(Arc::new(plan), pool(threads), isa, storage);
     run.prepare(&params);
-    run.input_mut(0).copy_from_slice(&input);
+    run.input_mut(0).copy_from_slice(input);
     run.forward();
     let expected = evaluate(graph, &wide(&params.values), &wide_input, false);
     for (i, (name, v)) in graph.outputs().iter().enumerate() {
         let error = relative_error(run.output(i), &expected[v.index()]);
-        assert!(error < 2e-5, "{isa:?} inference {name}: {error:e}");
+        assert!(error < output_bound, "{which} inference {name}: {error:e}");
     }
 
     let trainable = Trainable::all(graph);
-    let mut run =
-        Executor::with_isa(Arc::new(Plan::new(graph, Mode::Training, &trainable)), pool(threads), isa);
+    let plan = Arc::new(Plan::new(graph, Mode::Training, &trainable));
+    let mut run = Executor::with_isa_and_storage(plan, pool(threads), isa, storage);
     let weights: Vec<Vec<f32>> = graph
         .outputs()
         .iter()
@@ -91,7 +114,7 @@ fn check(graph: &Graph, isa: Isa, threads: usize) {
     // Twice, so that what the first step leaves behind cannot matter.
     for _ in 0..2 {
         run.prepare(&params);
-        run.input_mut(0).copy_from_slice(&input);
+        run.input_mut(0).copy_from_slice(input);
         run.forward();
         let (_, outs) = run.outputs_and_grads();
         outs.into_iter().zip(&weights).for_each(|(out, w)| out.copy_from_slice(w));
@@ -101,7 +124,7 @@ fn check(graph: &Graph, isa: Isa, threads: usize) {
     let expected = evaluate(graph, &values, &wide_input, true);
     for (i, (name, v)) in graph.outputs().iter().enumerate() {
         let error = relative_error(run.output(i), &expected[v.index()]);
-        assert!(error < 2e-5, "{isa:?} training {name}: {error:e}");
+        assert!(error < output_bound, "{which} training {name}: {error:e}");
     }
     for info in graph.params().iter().filter(|p| p.role.is_trained()) {
         // At most 24 elements of each, spread over it.
@@ -120,7 +143,7 @@ fn check(graph: &Graph, isa: Isa, threads: usize) {
             .collect();
         let got: Vec<f32> = places.iter().map(|&at| grads[at]).collect();
         let error = relative_error(&got, &numeric);
-        assert!(error < 1e-4, "{isa:?} gradient of {}: {error:e}", info.name);
+        assert!(error < grad_bound, "{which} gradient of {}: {error:e}", info.name);
     }
     let before = params.clone();
     run.update_running(&mut params);
@@ -133,9 +156,28 @@ fn check(graph: &Graph, isa: Isa, threads: usize) {
 
 #[test]
 fn every_operator_and_its_gradients() {
-    let graph = everything();
     for isa in Isa::available() {
-        check(&graph, isa, 1);
+        check_stored(&everything(), isa, 1, Storage::Float32);
+        check_stored(&everything_with(false), isa, 1, Storage::Bf16);
+    }
+}
+
+/// Maxima of values that stay apart when they are rounded: 96 whole numbers, in another order in each channel.
+#[test]
+fn maxima_are_the_same_however_values_are_stored() {
+    for (kernel, stride, pad) in [(5, 1, 2), (2, 2, 0), (3, 2, 1)] {
+        let mut g = Graph::new();
+        let x = g.input("x", [1, 8, 12, 37]);
+        let scaled = g.scale_channels(x, "gamma");
+        let pooled = g.max_pool(scaled, kernel, stride, pad);
+        let twice = g.add(pooled, pooled);
+        g.output("y", twice);
+        let input: Vec<f32> = (0..96 * 37).map(|i| ((i / 37 * 31 + i % 37 * 7) % 97) as f32).collect();
+        for isa in Isa::available() {
+            for storage in [Storage::Float32, Storage::Bf16] {
+                check_input(&g, isa, 2, storage, &input);
+            }
+        }
     }
 }
 
@@ -199,9 +241,9 @@ fn uneven_padding_and_gates() {
 fn same_bytes_for_any_number_of_threads() {
     let graph = everything();
     let params = random_params(&graph, 3);
-    let run = |threads: usize| {
+    let run = |threads: usize, storage: Storage| {
         let plan = Arc::new(Plan::new(&graph, Mode::Training, &Trainable::all(&graph)));
-        let mut run = Executor::new(plan, pool(threads));
+        let mut run = Executor::with_storage(plan, pool(threads), storage);
         let len = run.input_mut(0).len();
         run.prepare(&params);
         run.input_mut(0).copy_from_slice(&random(len, 1));
@@ -213,9 +255,11 @@ fn same_bytes_for_any_number_of_threads() {
         run.backward(&mut grads);
         (outs, grads.iter().map(|x| x.to_bits()).collect::<Vec<_>>())
     };
-    let one = run(1);
-    assert_eq!(one, run(2));
-    assert_eq!(one, run(5));
+    for storage in [Storage::Float32, Storage::Bf16] {
+        let one = run(1, storage);
+        assert_eq!(one, run(2, storage));
+        assert_eq!(one, run(5, storage));
+    }
 }
 
 #[test]
@@ -231,8 +275,8 @@ fn what_is_formed_again_is_the_same_and_spares_memory() {
         let params = random_params(&graph, 3);
         let input = random(graph.shape(graph.inputs()[0].1).iter().product(), 5);
         let all = Trainable::all(&graph);
-        let pass = |plan: Plan| {
-            let mut run = Executor::new(Arc::new(plan), pool(2));
+        let pass = |plan: &Plan, storage: Storage| {
+            let mut run = Executor::with_storage(Arc::new(plan.clone()), pool(2), storage);
             run.prepare(&params);
             run.input_mut(0).copy_from_slice(&input);
             run.forward();
@@ -248,7 +292,9 @@ fn what_is_formed_again_is_the_same_and_spares_memory() {
         assert!(dropped.steps.len() > kept.steps.len(), "something is formed again");
         let (more, less) = (kept.arena_len as f64, dropped.arena_len as f64);
         assert!(less < share * more, "{less} of {more}");
-        assert_eq!(pass(kept), pass(dropped));
+        for storage in [Storage::Float32, Storage::Bf16] {
+            assert_eq!(pass(&kept, storage), pass(&dropped, storage));
+        }
     }
 }
 

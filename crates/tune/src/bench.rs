@@ -130,7 +130,7 @@ pub fn bench(
         _ => model.resized(size)?,
     };
     let pool = match place {
-        Place::Cpu(pool) => std::sync::Arc::clone(pool),
+        Place::Cpu(pool, _) => std::sync::Arc::clone(pool),
         Place::Gpu(device, precision, _) => {
             return gpu::bench(&model, size, mode, rounds, (device, *precision), progress);
         }
@@ -165,7 +165,8 @@ pub fn bench(
             let mut ema = Ema::new(&params.values);
             let mut grads = vec![0.0; len];
             let loss = LossConfig::new(model.architecture.classes);
-            let mut step = TrainStep::new(&model, trainable.into(), loss, pool);
+            let mut step =
+                TrainStep::new(&model, trainable.into(), loss, pool).stored_in(place.storage());
             for i in 0..rounds + WARM_UP {
                 let start = Instant::now();
                 step.run(&batch, &mut params, &mut grads)?;
@@ -219,7 +220,7 @@ type Profiled = (Vec<onsa_compute::cpu::StepTime>, Duration, usize);
 
 fn profile_of(executor: Option<&mut Executor>) -> Profiled {
     let Some(executor) = executor else { return Profiled::default() };
-    let arena = executor.plan().arena_bytes();
+    let arena = executor.arena_bytes();
     executor.profile().map_or_else(Profiled::default, |p| (p.steps.clone(), p.prepare, arena))
 }
 

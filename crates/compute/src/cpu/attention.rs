@@ -1,13 +1,16 @@
 //! Self-attention by runs of positions: a work item is one image's run of one head.
 //!
 //! Scores are formed by blocks of rows that stay in the first-level cache; softmax's division is left to the rows of the
-//! result, which are shorter. The backward pass forms the scores again rather than keep them.
+//! result, which are shorter. The backward pass forms the scores again rather than keep them. All of it is float32: of
+//! other stored elements a run's matrices are copied first.
 
 use rayon::prelude::*;
 
 use crate::graph::Attention;
 
+use super::element::Element;
 use super::elementwise::for_channels;
+use super::pack::to_floats;
 use super::scratch::{Tensor, with_scratch};
 use super::simd::{Isa, Simd, dispatch};
 use super::tile::{Init, Tap, Tile, Tiles};
@@ -15,23 +18,64 @@ use super::transpose::transpose;
 
 /// A matrix in memory: first element, elements between rows.
 #[derive(Clone, Copy)]
-struct Matrix {
-    data: *mut f32,
+struct Matrix<T = f32> {
+    data: *mut T,
     stride: usize,
 }
 
-impl Matrix {
+impl<T: Element> Matrix<T> {
     /// Address of element (i, j).
-    unsafe fn at(self, i: usize, j: usize) -> *mut f32 {
+    unsafe fn at(self, i: usize, j: usize) -> *mut T {
         // SAFETY: the caller's promise that the element exists.
         unsafe { self.data.add(i * self.stride + j) }
     }
 
     /// The matrix from row i on.
-    unsafe fn rows_from(self, i: usize) -> Matrix {
+    unsafe fn rows_from(self, i: usize) -> Matrix<T> {
         // SAFETY: the caller's promise that the row exists.
         Matrix { data: unsafe { self.at(i, 0) }, ..self }
     }
+
+    /// The matrix in float32: itself, or its first rows and columns copied to `spare` ([`copied`] elements).
+    unsafe fn floats(self, isa: Isa, rows: usize, cols: usize, spare: *mut f32) -> Matrix {
+        let own = self.own_or(spare, cols);
+        if T::GROUP != 1 {
+            for i in 0..rows {
+                // SAFETY: the caller's promise that the elements exist and `spare` has room for them.
+                unsafe { to_floats(isa, self.at(i, 0).cast_const(), cols, own.at(i, 0)) };
+            }
+        }
+        own
+    }
+
+    /// Where float32 results of `cols` columns go: to the matrix itself, or to `spare`.
+    fn own_or(self, spare: *mut f32, cols: usize) -> Matrix {
+        if T::GROUP == 1 {
+            Matrix { data: self.data.cast(), stride: self.stride }
+        } else {
+            Matrix { data: spare, stride: row_len(cols) }
+        }
+    }
+
+    /// Takes in what [`Matrix::own_or`] gave room for.
+    unsafe fn deliver(self, isa: Isa, from: Matrix, (rows, cols): (usize, usize), add: bool) {
+        if T::GROUP != 1 {
+            // SAFETY: the caller's promise that both have the elements.
+            unsafe {
+                store_rows(isa, (from.data, from.stride), (self.data, self.stride), rows, cols, None, add);
+            }
+        }
+    }
+}
+
+/// Elements between rows of a copied matrix: whole panels, so that they may be read to their end.
+fn row_len(cols: usize) -> usize {
+    cols.next_multiple_of(32)
+}
+
+/// float32 elements that copies of `rows` rows of these lengths take.
+fn copied<T: Element>(rows: usize, cols: &[usize]) -> usize {
+    if T::GROUP == 1 { 0 } else { rows * cols.iter().map(|&c| row_len(c)).sum::<usize>() }
 }
 
 /// Which operand of a product is transposed.
@@ -130,27 +174,33 @@ unsafe fn exp_rows_impl<S: Simd>(
 }
 
 dispatch! {
-    /// Each row times its factor.
-    fn scale_rows(
-        from: (*const f32, usize), to: (*mut f32, usize), rows: usize, cols: usize, factors: *const f32,
-    ) = scale_rows_impl
+    /// Each row times its factor (1 where none are given), stored or added.
+    fn store_rows[T](
+        from: (*const f32, usize), to: (*mut T, usize), rows: usize, cols: usize, factors: Option<*const f32>,
+        add: bool,
+    ) = store_rows_impl
 }
 
 #[inline(always)]
-unsafe fn scale_rows_impl<S: Simd>(
+unsafe fn store_rows_impl<S: Simd, T: Element>(
     from: (*const f32, usize),
-    to: (*mut f32, usize),
+    to: (*mut T, usize),
     rows: usize,
     cols: usize,
-    factors: *const f32,
+    factors: Option<*const f32>,
+    add: bool,
 ) {
     // SAFETY: the caller's promise.
     unsafe {
         for r in 0..rows {
-            let factor = S::splat(*factors.add(r));
+            let factor = S::splat(factors.map_or(1.0, |f| *f.add(r)));
             for_channels!(S, cols, |c, n| {
-                let x = S::load_n(from.0.add(r * from.1 + c), n);
-                S::store_n(to.0.add(r * to.1 + c), S::mul(x, factor), n)
+                let mut x = S::mul(S::load_n(from.0.add(r * from.1 + c), n), factor);
+                let to = to.0.add(r * to.1 + c);
+                if add {
+                    x = S::add(x, T::load_n::<S>(to, n));
+                }
+                T::store_n::<S>(to, x, n)
             });
         }
     }
@@ -210,7 +260,7 @@ struct Shape {
 }
 
 impl Shape {
-    fn new(attention: Attention, qkv: Tensor) -> Shape {
+    fn new<T: Copy>(attention: Attention, qkv: Tensor<T>) -> Shape {
         let [n, h, w, _] = qkv.shape;
         Shape { attention, len: h * w / attention.areas, items: n * attention.areas * attention.heads }
     }
@@ -221,7 +271,7 @@ impl Shape {
     }
 
     /// Query, key and value matrices of a run.
-    unsafe fn parts(&self, t: Tensor, run: &Run) -> [Matrix; 3] {
+    unsafe fn parts<T: Copy>(&self, t: Tensor<T>, run: &Run) -> [Matrix<T>; 3] {
         let a = &self.attention;
         // SAFETY: the run's pixels and the head's channels exist.
         let data = unsafe { t.pixel(run.first).add(run.head * (2 * a.key_dim + a.value_dim)) };
@@ -236,7 +286,7 @@ impl Shape {
         }
     }
 
-    unsafe fn output(&self, t: Tensor, run: &Run) -> Matrix {
+    unsafe fn output<T: Copy>(&self, t: Tensor<T>, run: &Run) -> Matrix<T> {
         // SAFETY: as above.
         let data = unsafe { t.pixel(run.first).add(run.head * self.attention.value_dim) };
         Matrix { data, stride: t.pixel_stride }
@@ -264,7 +314,7 @@ fn blocks(len: usize) -> impl Iterator<Item = (usize, usize)> {
 ///
 /// # Safety
 /// Tensors must be valid, shaped as [`Attention`] says; qkv's memory readable a panel beyond its last channel.
-pub(crate) unsafe fn forward(isa: Isa, attention: Attention, qkv: Tensor, y: Tensor) {
+pub(crate) unsafe fn forward<T: Element>(isa: Isa, attention: Attention, qkv: Tensor<T>, y: Tensor<T>) {
     let shape = Shape::new(attention, qkv);
     let tiles = Tiles::of(isa);
     let stride = shape.stride();
@@ -272,7 +322,8 @@ pub(crate) unsafe fn forward(isa: Isa, attention: Attention, qkv: Tensor, y: Ten
     (0..shape.items).into_par_iter().for_each(|item| {
         let run = shape.run(item);
         let l = run.len;
-        with_scratch(stride * (BLOCK + kd) + BLOCK + 128, |scratch| {
+        let own = stride * (BLOCK + kd) + BLOCK + 128;
+        with_scratch(own + copied::<T>(l, &[kd, kd, vd]) + copied::<T>(BLOCK, &[vd]), |scratch| {
             // SAFETY: each item writes its own positions and channels of y.
             unsafe {
                 let [q, k, v] = shape.parts(qkv, &run);
@@ -280,13 +331,20 @@ pub(crate) unsafe fn forward(isa: Isa, attention: Attention, qkv: Tensor, y: Ten
                 let scores = Matrix { data: scratch, stride };
                 let turned = Matrix { data: scratch.add(stride * BLOCK), stride };
                 let inverse = scratch.add(stride * (BLOCK + kd) + 64);
+                let copies = scratch.add(own);
+                let q = q.floats(isa, l, kd, copies);
+                let k = k.floats(isa, l, kd, copies.add(copied::<T>(l, &[kd])));
+                let v = v.floats(isa, l, vd, copies.add(copied::<T>(l, &[kd, kd])));
+                let spare = copies.add(copied::<T>(l, &[kd, kd, vd]));
                 transpose(isa, k.data, k.stride, l, kd, turned.data, stride);
                 for (first, n) in blocks(l) {
                     multiply(tiles, Product::Plain, (n, l, kd), q.rows_from(first), turned, scores, false);
                     exp_rows(isa, scores.data, stride, n, l, shape.scale(), inverse);
                     let out = out.rows_from(first);
-                    multiply(tiles, Product::Plain, (n, vd, l), scores, v, out, false);
-                    scale_rows(isa, (out.data, out.stride), (out.data, out.stride), n, vd, inverse);
+                    let sums = out.own_or(spare, vd);
+                    multiply(tiles, Product::Plain, (n, vd, l), scores, v, sums, false);
+                    let (from, to) = ((sums.data.cast_const(), sums.stride), (out.data, out.stride));
+                    store_rows(isa, from, to, n, vd, Some(inverse), false);
                 }
             }
         });
@@ -297,12 +355,12 @@ pub(crate) unsafe fn forward(isa: Isa, attention: Attention, qkv: Tensor, y: Ten
 ///
 /// # Safety
 /// As [`forward`]; `dqkv` is shaped as qkv.
-pub(crate) unsafe fn backward(
+pub(crate) unsafe fn backward<T: Element>(
     isa: Isa,
     attention: Attention,
-    qkv: Tensor,
-    dy: Tensor,
-    dqkv: Tensor,
+    qkv: Tensor<T>,
+    dy: Tensor<T>,
+    dqkv: Tensor<T>,
     add: bool,
 ) {
     let shape = Shape::new(attention, qkv);
@@ -310,21 +368,31 @@ pub(crate) unsafe fn backward(
     let stride = shape.stride();
     let (kd, vd) = (attention.key_dim, attention.value_dim);
     let vd_stride = vd.next_multiple_of(32);
+    // Results that are not formed in place are added when they are stored.
+    let add_in_place = add && T::GROUP == 1;
     (0..shape.items).into_par_iter().for_each(|item| {
         let run = shape.run(item);
         let l = run.len;
-        with_scratch(stride * (2 * l + kd + vd + 1) + vd_stride * l + 64, |scratch| {
+        let own = stride * (2 * l + kd + vd + 1) + vd_stride * l + 64;
+        with_scratch(own + copied::<T>(l, &[kd, kd, vd, vd, kd, kd, vd]), |scratch| {
             // SAFETY: each item writes its own positions and channels of dqkv.
             unsafe {
                 let [q, k, v] = shape.parts(qkv, &run);
-                let [dq, dk, dv] = shape.parts(dqkv, &run);
-                let dout = shape.output(dy, &run);
+                let [to_q, to_k, to_v] = shape.parts(dqkv, &run);
                 let e = Matrix { data: scratch, stride };
                 let ds = Matrix { data: scratch.add(stride * l), stride };
                 let kt = Matrix { data: scratch.add(2 * stride * l), stride };
                 let vt = Matrix { data: scratch.add(stride * (2 * l + kd)), stride };
                 let inverse = scratch.add(stride * (2 * l + kd + vd));
                 let scaled = Matrix { data: inverse.add(stride), stride: vd_stride };
+                let copies = |before: &[usize]| scratch.add(own + copied::<T>(l, before));
+                let q = q.floats(isa, l, kd, copies(&[]));
+                let k = k.floats(isa, l, kd, copies(&[kd]));
+                let v = v.floats(isa, l, vd, copies(&[kd, kd]));
+                let dout = shape.output(dy, &run).floats(isa, l, vd, copies(&[kd, kd, vd]));
+                let dq = to_q.own_or(copies(&[kd, kd, vd, vd]), kd);
+                let dk = to_k.own_or(copies(&[kd, kd, vd, vd, kd]), kd);
+                let dv = to_v.own_or(copies(&[kd, kd, vd, vd, kd, kd]), vd);
                 transpose(isa, k.data, k.stride, l, kd, kt.data, stride);
                 transpose(isa, v.data, v.stride, l, vd, vt.data, stride);
                 for (first, n) in blocks(l) {
@@ -334,12 +402,16 @@ pub(crate) unsafe fn backward(
                     exp_rows(isa, e.data, stride, n, l, shape.scale(), inverse);
                     multiply(tiles, Product::Plain, (n, l, vd), dout, vt, ds, false);
                     softmax_grad_rows(isa, e.data, ds.data, stride, n, l, shape.scale(), inverse);
-                    multiply(tiles, Product::Plain, (n, kd, l), ds, k, dq.rows_from(first), add);
+                    multiply(tiles, Product::Plain, (n, kd, l), ds, k, dq.rows_from(first), add_in_place);
                 }
                 // The probabilities' factors go to dout instead, which is smaller.
-                scale_rows(isa, (dout.data, dout.stride), (scaled.data, vd_stride), l, vd, inverse);
-                multiply(tiles, Product::TransposedA, (l, vd, l), e, scaled, dv, add);
-                multiply(tiles, Product::TransposedA, (l, kd, l), ds, q, dk, add);
+                let (from, to) = ((dout.data.cast_const(), dout.stride), (scaled.data, vd_stride));
+                store_rows(isa, from, to, l, vd, Some(inverse.cast_const()), false);
+                multiply(tiles, Product::TransposedA, (l, vd, l), e, scaled, dv, add_in_place);
+                multiply(tiles, Product::TransposedA, (l, kd, l), ds, q, dk, add_in_place);
+                to_q.deliver(isa, dq, (l, kd), add);
+                to_k.deliver(isa, dk, (l, kd), add);
+                to_v.deliver(isa, dv, (l, vd), add);
             }
         });
     });

@@ -8,12 +8,13 @@ use rayon::prelude::*;
 
 use crate::graph::Activation;
 
+use super::element::Element;
 use super::elementwise::activate_rows;
 use super::norm::{Moments, row_moments};
 use super::pack::{Block, Packing};
-use super::scratch::{Shared, Tensor, copy_padded, with_scratch};
+use super::scratch::{Shared, Tensor, copy_padded, floats, with_scratch};
 use super::simd::{Isa, prefetch};
-use super::tile::{Init, MAX_TAPS, Tap, Tile, Tiles};
+use super::tile::{Init, MAX_TAPS, Product, Tap, Tile, Tiles};
 use super::window::Window;
 
 /// A band's scratch and output together stay under this many elements (the second-level cache holds them).
@@ -24,17 +25,17 @@ const POINTWISE_PIXELS: usize = 168;
 
 /// What is done with each band once it is formed, while it is in cache.
 #[derive(Clone, Copy)]
-pub(crate) struct Epilogue {
+pub(crate) struct Epilogue<T = f32> {
     /// A row of as many elements as there are output channels.
     pub bias: Option<Shared>,
     pub activation: Activation,
-    pub residual: Option<Tensor>,
+    pub residual: Option<Tensor<T>>,
     /// Whether to add to what the destination holds.
     pub add: bool,
 }
 
-impl Epilogue {
-    pub const NONE: Epilogue =
+impl<T> Epilogue<T> {
+    pub const NONE: Epilogue<T> =
         Epilogue { bias: None, activation: Activation::Identity, residual: None, add: false };
 }
 
@@ -66,9 +67,10 @@ pub(crate) struct DenseConv {
 }
 
 impl DenseConv {
-    /// `source` and `destination` are shapes `[n, h, w, c]`.
+    /// `source` and `destination` are shapes `[n, h, w, c]`; `group` is the stored element's.
     pub fn new(
         tiles: &Tiles,
+        group: usize,
         windows: Vec<Window>,
         source: [usize; 4],
         destination: [usize; 4],
@@ -76,7 +78,10 @@ impl DenseConv {
         let depth = source[3];
         let packings: Vec<Packing> = windows
             .iter()
-            .map(|w| Packing { cols: destination[3], rows: w.row_offsets.len() * w.tap_rows(depth) })
+            .map(|w| {
+                let rows = w.row_offsets.len() * w.tap_rows(depth).next_multiple_of(group);
+                Packing { cols: destination[3], rows }
+            })
             .collect();
         let mut packed_len = 0;
         let packed = packings
@@ -121,20 +126,30 @@ impl DenseConv {
 
     /// Packs weights `[kh][kw][in][out]`; `turned` where the source's channels are the weights' last axis (data
     /// gradients). `scale`: a factor for each output channel, not with `turned`.
-    pub fn pack(&self, isa: Isa, weights: &Weights, turned: bool, scale: Option<&[f32]>, out: &mut [f32]) {
+    ///
+    /// # Safety
+    /// `out` has [`DenseConv::packed_len`] elements, zero before the first packing.
+    pub unsafe fn pack<T: Element>(
+        &self,
+        isa: Isa,
+        weights: &Weights,
+        turned: bool,
+        scale: Option<&[f32]>,
+        out: *mut T,
+    ) {
         let tiles = Tiles::of(isa);
-        assert_eq!(out.len(), self.packed_len);
         let depth = if turned { weights.out } else { weights.channels };
         let len = weights.channels * weights.out;
         for ((window, packing), &offset) in self.windows.iter().zip(&self.packings).zip(&self.packed) {
-            let runs =
-                window.kernel_rows.iter().flat_map(|&ky| window.kernel_cols.iter().map(move |&kx| (ky, kx)));
-            for (i, (ky, kx)) in runs.enumerate() {
-                let from = (ky * weights.kernel_cols + kx) * len;
-                let data = weights.values[from..from + len].as_ptr();
-                let block = Block { data, turned, rows: depth, scale };
-                // SAFETY: the window's packing has a block of `depth` rows for each of its kernel positions.
-                unsafe { packing.pack(isa, tiles, i * depth, &block, out.as_mut_ptr().add(offset)) };
+            let tap_rows = window.tap_rows(depth).next_multiple_of(T::GROUP);
+            for (tap, &ky) in window.kernel_rows.iter().enumerate() {
+                for (i, &kx) in window.kernel_cols.iter().enumerate() {
+                    let from = (ky * weights.kernel_cols + kx) * len;
+                    let data = weights.values[from..from + len].as_ptr();
+                    let block = Block { data, turned, rows: depth, scale };
+                    // SAFETY: the window's packing has a block of `depth` rows for each of its kernel positions.
+                    unsafe { packing.pack(isa, tiles, tap * tap_rows + i * depth, &block, out.add(offset)) };
+                }
             }
         }
     }
@@ -160,13 +175,13 @@ impl DenseConv {
     /// # Safety
     /// Tensors must be valid and of the shapes that the convolution was made for; the destination overlaps neither the
     /// source nor the residual; `packed` holds the packed weights.
-    pub unsafe fn run(
+    pub unsafe fn run<T: Product>(
         &self,
         isa: Isa,
-        source: Tensor,
-        destination: Tensor,
-        packed: &[f32],
-        epilogue: Epilogue,
+        source: Tensor<T>,
+        destination: Tensor<T>,
+        packed: Shared<T>,
+        epilogue: Epilogue<T>,
         moments: Option<&mut [Moments]>,
     ) {
         let tiles = Tiles::of(isa);
@@ -192,7 +207,7 @@ impl DenseConv {
         }
     }
 
-    unsafe fn pointwise_part(&self, job: &Job, part: usize, moments: Option<&mut [Moments]>) {
+    unsafe fn pointwise_part<T: Product>(&self, job: &Job<T>, part: usize, moments: Option<&mut [Moments]>) {
         let Job { isa, tiles, source, destination, packed, epilogue } = *job;
         let first = part * POINTWISE_PIXELS;
         let pixels = POINTWISE_PIXELS.min(destination.pixels() - first);
@@ -201,12 +216,12 @@ impl DenseConv {
         unsafe {
             for (col, cols, width, offset) in self.packings[0].panels(tiles) {
                 for (i, rows) in tiles.split_rows(pixels).iter() {
-                    let taps = [Tap { a: source.pixel(first + i), b: packed.as_ptr().add(offset) }];
+                    let taps = [Tap { a: source.pixel(first + i), b: packed.get().add(offset) }];
                     if col == 0 {
                         // The next tile's pixels, of which each is a stream of its own.
                         let next = source.pixel(first + i).wrapping_add(rows * source.pixel_stride);
                         for row in 0..rows {
-                            for k in (0..depth).step_by(16) {
+                            for k in (0..depth).step_by(64 / size_of::<T>()) {
                                 prefetch(next.wrapping_add(row * source.pixel_stride + k));
                             }
                         }
@@ -215,8 +230,8 @@ impl DenseConv {
                         taps: &taps,
                         k: depth,
                         a_i: source.pixel_stride,
-                        a_k: 1,
-                        b_k: width,
+                        a_k: T::GROUP,
+                        b_k: width * T::GROUP,
                         c: destination.pixel(first + i).add(col),
                         c_i: destination.pixel_stride,
                         cols,
@@ -229,7 +244,7 @@ impl DenseConv {
         }
     }
 
-    unsafe fn band_part(&self, job: &Job, band: &Band, moments: Option<&mut [Moments]>) {
+    unsafe fn band_part<T: Product>(&self, job: &Job<T>, band: &Band, moments: Option<&mut [Moments]>) {
         let Job { isa, tiles, source, destination, packed, epilogue } = *job;
         let window = &self.windows[band.window];
         let packing = &self.packings[band.window];
@@ -239,9 +254,11 @@ impl DenseConv {
         let (first_row, rows) = window.source_rows(i0, i1);
         let cols = window.source_cols();
         let tap_rows = window.tap_rows(depth);
+        let packed_rows = tap_rows.next_multiple_of(T::GROUP);
         // SAFETY: the scratch buffer has the size of the padded window; destination pixels are the band's own.
         unsafe {
-            with_scratch(rows * cols * depth, |scratch| {
+            with_scratch(floats::<T>(rows * cols * depth), |scratch| {
+                let scratch = scratch.cast::<T>();
                 let image = source.pixel(band.image * h * w);
                 let row_range = (first_row, rows);
                 copy_padded(
@@ -252,8 +269,8 @@ impl DenseConv {
                     (window.col_offset, cols),
                     scratch,
                 );
-                let weights = packed.as_ptr().add(self.packed[band.window]);
-                let mut taps = [Tap { a: scratch, b: weights }; MAX_TAPS];
+                let weights = packed.get().add(self.packed[band.window]).cast_const();
+                let mut taps = [Tap { a: scratch.cast_const(), b: weights }; MAX_TAPS];
                 for (col, count, width, offset) in packing.panels(tiles) {
                     for i in i0..i1 {
                         let to = destination
@@ -262,14 +279,14 @@ impl DenseConv {
                             for (t, tap) in taps[..window.row_offsets.len()].iter_mut().enumerate() {
                                 let row = (i * window.row_step) as isize + window.row_offsets[t] - first_row;
                                 tap.a = scratch.add((row as usize * cols + j * window.col_step) * depth);
-                                tap.b = weights.add(offset + t * tap_rows * width);
+                                tap.b = weights.add(offset + t * packed_rows * width);
                             }
                             let tile = Tile {
                                 taps: &taps[..window.row_offsets.len()],
                                 k: tap_rows,
                                 a_i: window.col_step * depth,
-                                a_k: 1,
-                                b_k: width,
+                                a_k: T::GROUP,
+                                b_k: width * T::GROUP,
                                 c: to.add(j * window.step.1 * destination.pixel_stride + col),
                                 c_i: window.step.1 * destination.pixel_stride,
                                 cols: count,
@@ -289,16 +306,16 @@ impl DenseConv {
 }
 
 #[derive(Clone, Copy)]
-struct Job<'a> {
+struct Job<T> {
     isa: Isa,
     tiles: &'static Tiles,
-    source: Tensor,
-    destination: Tensor,
-    packed: &'a [f32],
-    epilogue: Epilogue,
+    source: Tensor<T>,
+    destination: Tensor<T>,
+    packed: Shared<T>,
+    epilogue: Epilogue<T>,
 }
 
-impl Epilogue {
+impl<T: Element> Epilogue<T> {
     /// What the accumulators of the panel from column `col` on start from.
     unsafe fn init(&self, col: usize) -> Init {
         match self.bias {
@@ -317,7 +334,7 @@ impl Epilogue {
     pub(super) unsafe fn finish(
         &self,
         isa: Isa,
-        y: Tensor,
+        y: Tensor<T>,
         first: usize,
         rows: usize,
         cols: usize,

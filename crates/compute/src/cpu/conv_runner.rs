@@ -5,10 +5,11 @@ use crate::plan::ConvInfo;
 
 use super::conv::{DenseConv, Epilogue, Weights};
 use super::depthwise::Depthwise;
+use super::element::{Bf16, Storage};
 use super::norm::{Affine, Moments};
 use super::scratch::{Arena, Shared, Tensor};
 use super::simd::Isa;
-use super::tile::Tiles;
+use super::tile::{Product, Tiles};
 use super::weight_grad::WeightGrad;
 use super::window::Window;
 use super::winograd::{self, Winograd, WinogradWeightGrad};
@@ -30,12 +31,26 @@ enum Kernels {
 }
 
 impl Gather {
-    /// Packs the weights; see [`DenseConv::pack`].
-    fn pack(&self, isa: Isa, weights: &Weights, turned: bool, scale: Option<&[f32]>, out: &mut Arena) {
+    /// Packs the weights for tensors in `storage`; see [`DenseConv::pack`].
+    fn pack(
+        &self,
+        (isa, storage): (Isa, Storage),
+        weights: &Weights,
+        turned: bool,
+        scale: Option<&[f32]>,
+        out: &mut Arena,
+    ) {
         match self {
             Gather::Direct(conv) => {
-                out.reserve(conv.packed_len());
-                conv.pack(isa, weights, turned, scale, out.as_mut_slice());
+                out.reserve((conv.packed_len() * storage.bytes()).div_ceil(4));
+                let to = out.as_mut_ptr();
+                // SAFETY: the arena has room for the packed elements and was zero when it was made.
+                unsafe {
+                    match storage {
+                        Storage::Float32 => conv.pack(isa, weights, turned, scale, to),
+                        Storage::Bf16 => conv.pack(isa, weights, turned, scale, to.cast::<Bf16>()),
+                    }
+                }
             }
             Gather::Winograd(conv) => {
                 out.reserve(conv.packed_len(Tiles::of(isa)));
@@ -46,19 +61,22 @@ impl Gather {
 
     /// # Safety
     /// As [`DenseConv::run`].
-    unsafe fn run(
+    unsafe fn run<T: Product>(
         &self,
         isa: Isa,
-        source: Tensor,
-        destination: Tensor,
+        source: Tensor<T>,
+        destination: Tensor<T>,
         packed: &[f32],
-        epilogue: Epilogue,
+        epilogue: Epilogue<T>,
         moments: Option<&mut [Moments]>,
     ) {
         // SAFETY: the caller's promise.
         unsafe {
             match self {
-                Gather::Direct(conv) => conv.run(isa, source, destination, packed, epilogue, moments),
+                Gather::Direct(conv) => {
+                    let packed = Shared(packed.as_ptr().cast::<T>().cast_mut());
+                    conv.run(isa, source, destination, packed, epilogue, moments);
+                }
                 Gather::Winograd(conv) => conv.run(isa, source, destination, packed, epilogue, moments),
             }
         }
@@ -68,6 +86,7 @@ impl Gather {
 /// See the module.
 pub(super) struct ConvRunner {
     info: ConvInfo,
+    storage: Storage,
     kernels: Kernels,
     /// Weights as the forward kernel wants them (packed, or `[kh][kw][c]`), with a folded norm's scale.
     forward: Arena,
@@ -77,12 +96,12 @@ pub(super) struct ConvRunner {
 }
 
 impl ConvRunner {
-    pub fn new(isa: Isa, info: &ConvInfo) -> ConvRunner {
+    pub fn new(isa: Isa, storage: Storage, info: &ConvInfo) -> ConvRunner {
         let g = info.geometry;
         let tiles = Tiles::of(isa);
         let [_, oh, ow, _] = info.output;
         let [_, h, w, _] = info.input;
-        let kernels = if g.groups == 1 && winograd::pays(&g, info.input, info.output) {
+        let kernels = if g.groups == 1 && winograd::pays(storage, &g, info.input, info.output) {
             let data_grad = || Gather::Winograd(Winograd::data_grad(&g, info.input, info.output));
             Kernels::Dense {
                 forward: Gather::Winograd(Winograd::forward(&g, info.input, info.output)),
@@ -90,7 +109,7 @@ impl ConvRunner {
                 weight_grad: DenseWeightGrad::Winograd(WinogradWeightGrad::new(&g, info.input, info.output)),
             }
         } else if g.groups == 1 {
-            let direct = |windows, from, to| Gather::Direct(DenseConv::new(tiles, windows, from, to));
+            let direct = |windows, from, to| Gather::Direct(DenseConv::new(tiles, 4 / storage.bytes(), windows, from, to));
             Kernels::Dense {
                 forward: direct(vec![Window::forward(&g, oh, ow)], info.input, info.output),
                 data_grad: info
@@ -109,6 +128,7 @@ impl ConvRunner {
         };
         ConvRunner {
             info: info.clone(),
+            storage,
             kernels,
             forward: Arena::new(0),
             data_grad: Arena::new(0),
@@ -126,9 +146,10 @@ impl ConvRunner {
         match &self.kernels {
             Kernels::Dense { forward, data_grad, .. } => {
                 let weights = Weights { values: weight, kernel_cols, channels, out };
-                forward.pack(isa, &weights, false, folded.map(|f| &f.scale[..]), &mut self.forward);
+                let how = (isa, self.storage);
+                forward.pack(how, &weights, false, folded.map(|f| &f.scale[..]), &mut self.forward);
                 if let Some(data_grad) = data_grad {
-                    data_grad.pack(isa, &weights, true, None, &mut self.data_grad);
+                    data_grad.pack(how, &weights, true, None, &mut self.data_grad);
                 }
             }
             Kernels::Depthwise { data_grad, .. } => {
@@ -168,12 +189,12 @@ impl ConvRunner {
 
     /// # Safety
     /// Tensors are the plan's, of the shapes in its [`ConvInfo`].
-    pub unsafe fn forward(
+    pub unsafe fn forward<T: Product>(
         &self,
         isa: Isa,
-        x: Tensor,
-        y: Tensor,
-        epilogue: Epilogue,
+        x: Tensor<T>,
+        y: Tensor<T>,
+        epilogue: Epilogue<T>,
         moments: Option<&mut [Moments]>,
     ) {
         let bias = self.bias.as_ref().map(|b| Shared(b.as_ptr().cast_mut()));
@@ -193,7 +214,7 @@ impl ConvRunner {
 
     /// # Safety
     /// As [`ConvRunner::forward`]; the plan asked for data gradients.
-    pub unsafe fn data_grad(&self, isa: Isa, dy: Tensor, dx: Tensor, add: bool) {
+    pub unsafe fn data_grad<T: Product>(&self, isa: Isa, dy: Tensor<T>, dx: Tensor<T>, add: bool) {
         let epilogue = Epilogue { add, ..Epilogue::NONE };
         // SAFETY: the caller's promise.
         unsafe {
@@ -214,7 +235,14 @@ impl ConvRunner {
 
     /// # Safety
     /// As [`ConvRunner::forward`].
-    pub unsafe fn weight_grad(&self, isa: Isa, x: Tensor, dy: Tensor, buffer: &mut Arena, out: &mut [f32]) {
+    pub unsafe fn weight_grad<T: Product>(
+        &self,
+        isa: Isa,
+        x: Tensor<T>,
+        dy: Tensor<T>,
+        buffer: &mut Arena,
+        out: &mut [f32],
+    ) {
         // SAFETY: the caller's promise.
         unsafe {
             match &self.kernels {

@@ -1,13 +1,15 @@
-//! Depthwise convolution: each channel on its own, vectorised over channels.
+//! Depthwise convolution: each channel on its own, vectorised over channels. The padded scratch is float32 for every stored
+//! element.
 
 use rayon::prelude::*;
 
 use crate::graph::ConvGeometry;
 
 use super::conv::Epilogue;
+use super::element::Element;
 use super::elementwise::for_channels;
 use super::norm::Moments;
-use super::scratch::{Shared, Tensor, copy_padded, with_scratch};
+use super::scratch::{Shared, Tensor, copy_padded_floats, with_scratch};
 use super::simd::{Isa, Simd, dispatch};
 
 /// A band's scratch stays under this many elements.
@@ -84,7 +86,7 @@ impl Depthwise {
         self.bands.iter().map(|b| (b.end - b.start) * self.destination[2])
     }
 
-    unsafe fn padded(&self, x: Tensor, band: &Band, scratch: *mut f32) -> Walk {
+    unsafe fn padded<T: Element>(&self, isa: Isa, x: Tensor<T>, band: &Band, scratch: *mut f32) -> Walk {
         let g = &self.geometry;
         let [_, h, w, c] = self.source;
         let cols = (self.destination[2] - 1) * g.stride.1 + g.kernel.1;
@@ -94,7 +96,8 @@ impl Depthwise {
             let first = (band.start * g.stride.0) as isize - g.pad[0] as isize;
             let image = x.pixel(band.image * h * w);
             let left = -(g.pad[1] as isize);
-            copy_padded(image, [h, w, c], x.pixel_stride, (first, rows), (left, cols), scratch);
+            let size = [h, w, c];
+            copy_padded_floats(isa, image, size, x.pixel_stride, (first, rows), (left, cols), scratch);
         }
         Walk { kernel: g.kernel, stride: g.stride, cols, channels: c }
     }
@@ -110,13 +113,13 @@ impl Depthwise {
     /// # Safety
     /// Tensors must be valid and of the shapes that this was made for, without overlap; weights readable to the end of
     /// their last vector.
-    pub unsafe fn run(
+    pub unsafe fn run<T: Element>(
         &self,
         isa: Isa,
-        x: Tensor,
-        y: Tensor,
+        x: Tensor<T>,
+        y: Tensor<T>,
         weights: &[f32],
-        epilogue: Epilogue,
+        epilogue: Epilogue<T>,
         moments: Option<&mut [Moments]>,
     ) {
         let [_, oh, ow, channels] = self.destination;
@@ -125,7 +128,7 @@ impl Depthwise {
             with_scratch(self.scratch_len(band), |scratch| {
                 // SAFETY: bands are disjoint in y.
                 unsafe {
-                    let walk = self.padded(x, band, scratch);
+                    let walk = self.padded(isa, x, band, scratch);
                     let first = (band.image * oh + band.start) * ow;
                     let bias = epilogue.bias.map(|b| b.get().cast_const());
                     let size = (band.end - band.start, ow);
@@ -153,7 +156,12 @@ impl Depthwise {
     ///
     /// # Safety
     /// As [`Depthwise::run`].
-    pub unsafe fn weight_grad(&self, isa: Isa, x: Tensor, dy: Tensor, partial: &mut [f32], out: &mut [f32]) {
+    pub unsafe fn weight_grad<T: Element>(
+        &self,
+        isa: Isa,
+        x: Tensor<T>,
+        dy: Tensor<T>,
+        partial: &mut [f32], out: &mut [f32]) {
         let len = out.len();
         let [_, oh, ow, _] = self.destination;
         let chunks = CHUNKS.min(self.bands.len());
@@ -165,7 +173,7 @@ impl Depthwise {
                 with_scratch(self.scratch_len(band), |scratch| {
                     // SAFETY: each chunk has its own sums.
                     unsafe {
-                        let walk = self.padded(x, band, scratch);
+                        let walk = self.padded(isa, x, band, scratch);
                         let first = (band.image * oh + band.start) * ow;
                         let dy = (dy.pixel(first).cast_const(), dy.pixel_stride);
                         weight_rows(isa, scratch, walk, dy, (band.end - band.start, ow), sums.as_mut_ptr());
@@ -182,7 +190,7 @@ impl Depthwise {
     ///
     /// # Safety
     /// As [`Depthwise::run`].
-    pub unsafe fn scatter_data_grad(&self, dy: Tensor, dx: Tensor, weights: &[f32], add: bool) {
+    pub unsafe fn scatter_data_grad<T: Element>(&self, dy: Tensor<T>, dx: Tensor<T>, weights: &[f32], add: bool) {
         let g = self.geometry;
         let [n, h, w, c] = self.source;
         let [_, oh, ow, _] = self.destination;
@@ -203,7 +211,8 @@ impl Depthwise {
                             let to = dx.pixel((image * h + iy) * w + ix);
                             let weights = &weights[(ky * g.kernel.1 + kx) * c..][..c];
                             for (i, weight) in weights.iter().enumerate() {
-                                *to.add(i) += weight * *from.add(i);
+                                let sum = (*to.add(i)).to_f32() + weight * (*from.add(i)).to_f32();
+                                *to.add(i) = T::from_f32(sum);
                             }
                         }
                     }
@@ -215,19 +224,19 @@ impl Depthwise {
 
 dispatch! {
     /// Rows of a depthwise convolution from a padded scratch; `size`: rows and columns of the result.
-    fn forward_rows(
-        scratch: *const f32, walk: Walk, weights: *const f32, bias: Option<*const f32>, y: (*mut f32, usize),
+    fn forward_rows[T](
+        scratch: *const f32, walk: Walk, weights: *const f32, bias: Option<*const f32>, y: (*mut T, usize),
         size: (usize, usize), add: bool,
     ) = forward_rows_impl
 }
 
 #[inline(always)]
-unsafe fn forward_rows_impl<S: Simd>(
+unsafe fn forward_rows_impl<S: Simd, T: Element>(
     scratch: *const f32,
     walk: Walk,
     weights: *const f32,
     bias: Option<*const f32>,
-    y: (*mut f32, usize),
+    y: (*mut T, usize),
     size: (usize, usize),
     add: bool,
 ) {
@@ -237,11 +246,11 @@ unsafe fn forward_rows_impl<S: Simd>(
             for_channels!(S, walk.channels, |c, n| {
                 let mut col = 0;
                 while col + 8 <= size.1 {
-                    forward_pixels::<S, 8>(scratch, walk, weights, bias, y, (row, col, size.1), c, n, add);
+                    forward_pixels::<S, T, 8>(scratch, walk, weights, bias, y, (row, col, size.1), c, n, add);
                     col += 8;
                 }
                 while col < size.1 {
-                    forward_pixels::<S, 1>(scratch, walk, weights, bias, y, (row, col, size.1), c, n, add);
+                    forward_pixels::<S, T, 1>(scratch, walk, weights, bias, y, (row, col, size.1), c, n, add);
                     col += 1;
                 }
             })
@@ -251,12 +260,12 @@ unsafe fn forward_rows_impl<S: Simd>(
 
 #[inline(always)]
 #[allow(clippy::too_many_arguments)]
-unsafe fn forward_pixels<S: Simd, const P: usize>(
+unsafe fn forward_pixels<S: Simd, T: Element, const P: usize>(
     scratch: *const f32,
     walk: Walk,
     weights: *const f32,
     bias: Option<*const f32>,
-    y: (*mut f32, usize),
+    y: (*mut T, usize),
     (row, col, width): (usize, usize, usize),
     c: usize,
     n: usize,
@@ -279,24 +288,24 @@ unsafe fn forward_pixels<S: Simd, const P: usize>(
         }
         for (p, x) in acc.iter().enumerate() {
             let to = y.0.add((row * width + col + p) * y.1 + c);
-            let x = if add { S::add(*x, S::load_n(to, n)) } else { *x };
-            S::store_n(to, x, n);
+            let x = if add { S::add(*x, T::load_n::<S>(to, n)) } else { *x };
+            T::store_n::<S>(to, x, n);
         }
     }
 }
 
 dispatch! {
     /// Adds a band's weight gradient to `sums` `[kh][kw][c]`.
-    fn weight_rows(
-        scratch: *const f32, walk: Walk, dy: (*const f32, usize), size: (usize, usize), sums: *mut f32,
+    fn weight_rows[T](
+        scratch: *const f32, walk: Walk, dy: (*const T, usize), size: (usize, usize), sums: *mut f32,
     ) = weight_rows_impl
 }
 
 #[inline(always)]
-unsafe fn weight_rows_impl<S: Simd>(
+unsafe fn weight_rows_impl<S: Simd, T: Element>(
     scratch: *const f32,
     walk: Walk,
-    dy: (*const f32, usize),
+    dy: (*const T, usize),
     size: (usize, usize),
     sums: *mut f32,
 ) {
@@ -307,10 +316,10 @@ unsafe fn weight_rows_impl<S: Simd>(
             while kx < walk.kernel.1 {
                 let width = (walk.kernel.1 - kx).min(MAX_WIDTH);
                 match width {
-                    7 => weight_taps::<S, 7>(scratch, walk, dy, size, sums, (ky, kx), c, n),
-                    5 => weight_taps::<S, 5>(scratch, walk, dy, size, sums, (ky, kx), c, n),
-                    3 => weight_taps::<S, 3>(scratch, walk, dy, size, sums, (ky, kx), c, n),
-                    _ => weight_taps::<S, 1>(scratch, walk, dy, size, sums, (ky, kx), c, n),
+                    7 => weight_taps::<S, T, 7>(scratch, walk, dy, size, sums, (ky, kx), c, n),
+                    5 => weight_taps::<S, T, 5>(scratch, walk, dy, size, sums, (ky, kx), c, n),
+                    3 => weight_taps::<S, T, 3>(scratch, walk, dy, size, sums, (ky, kx), c, n),
+                    _ => weight_taps::<S, T, 1>(scratch, walk, dy, size, sums, (ky, kx), c, n),
                 }
                 kx += if matches!(width, 3 | 5 | 7) { width } else { 1 };
             }
@@ -320,10 +329,10 @@ unsafe fn weight_rows_impl<S: Simd>(
 
 #[inline(always)]
 #[allow(clippy::too_many_arguments)]
-unsafe fn weight_taps<S: Simd, const W: usize>(
+unsafe fn weight_taps<S: Simd, T: Element, const W: usize>(
     scratch: *const f32,
     walk: Walk,
-    dy: (*const f32, usize),
+    dy: (*const T, usize),
     size: (usize, usize),
     sums: *mut f32,
     (ky, kx): (usize, usize),
@@ -340,7 +349,7 @@ unsafe fn weight_taps<S: Simd, const W: usize>(
         for row in 0..size.0 {
             let mut from = scratch.add(((row * walk.stride.0 + ky) * walk.cols + kx) * walk.channels + c);
             for col in 0..size.1 {
-                let g = S::load_n(dy.0.add((row * size.1 + col) * dy.1 + c), n);
+                let g = T::load_n::<S>(dy.0.add((row * size.1 + col) * dy.1 + c), n);
                 for (t, x) in acc.iter_mut().enumerate() {
                     *x = S::fma(S::load_n(from.add(t * walk.channels), n), g, *x);
                 }

@@ -4,6 +4,7 @@ use rayon::prelude::*;
 
 use crate::graph::Activation;
 
+use super::element::Element;
 use super::scratch::Tensor;
 use super::simd::{Isa, Simd, dispatch};
 
@@ -21,25 +22,25 @@ pub(crate) fn part_pixels(channels: usize) -> usize {
     (PART_ELEMENTS / channels.max(1)).max(1)
 }
 
-/// An activation and its derivative, as a type so that loops are made for each.
+/// An activation and its derivative, as a type so that loops are made for each; as exact as stored elements are.
 pub(super) trait Act {
-    unsafe fn value<S: Simd>(x: S::V) -> S::V;
-    unsafe fn slope<S: Simd>(x: S::V) -> S::V;
+    unsafe fn value<S: Simd, T: Element>(x: S::V) -> S::V;
+    unsafe fn slope<S: Simd, T: Element>(x: S::V) -> S::V;
 }
 
 macro_rules! acts {
-    ($($name:ident: |$x:ident, $s:ident| $value:expr, $slope:expr;)*) => {
+    ($($name:ident: |$x:ident, $s:ident, $t:ident| $value:expr, $slope:expr;)*) => {
         $(
             pub(super) struct $name;
             impl Act for $name {
                 #[inline(always)]
-                unsafe fn value<$s: Simd>($x: $s::V) -> $s::V {
+                unsafe fn value<$s: Simd, $t: Element>($x: $s::V) -> $s::V {
                     // SAFETY: vectors of the caller's instruction set.
                     #[allow(unused_unsafe)]
                     unsafe { $value }
                 }
                 #[inline(always)]
-                unsafe fn slope<$s: Simd>($x: $s::V) -> $s::V {
+                unsafe fn slope<$s: Simd, $t: Element>($x: $s::V) -> $s::V {
                     // SAFETY: as above.
                     unsafe { $slope }
                 }
@@ -49,28 +50,28 @@ macro_rules! acts {
 }
 
 acts! {
-    Identity: |x, S| x, { let _ = x; S::splat(1.0) };
-    Silu: |x, S| S::mul(x, S::sigmoid(x)), {
-        let s = S::sigmoid(x);
+    Identity: |x, S, T| x, { let _ = x; S::splat(1.0) };
+    Silu: |x, S, T| S::mul(x, T::sigmoid::<S>(x)), {
+        let s = T::sigmoid::<S>(x);
         S::mul(s, S::fma(x, S::sub(S::splat(1.0), s), S::splat(1.0)))
     };
-    Relu: |x, S| S::max(x, S::zero()), S::keep_if_less(S::zero(), x, S::splat(1.0));
-    Relu6: |x, S| S::min(S::max(x, S::zero()), S::splat(6.0)),
+    Relu: |x, S, T| S::max(x, S::zero()), S::keep_if_less(S::zero(), x, S::splat(1.0));
+    Relu6: |x, S, T| S::min(S::max(x, S::zero()), S::splat(6.0)),
         S::keep_if_less(S::zero(), x, S::keep_if_less(x, S::splat(6.0), S::splat(1.0)));
-    Hardsigmoid: |x, S| S::mul(
+    Hardsigmoid: |x, S, T| S::mul(
             S::min(S::max(S::add(x, S::splat(3.0)), S::zero()), S::splat(6.0)),
             S::splat(1.0 / 6.0),
         ),
         S::keep_if_less(S::splat(-3.0), x, S::keep_if_less(x, S::splat(3.0), S::splat(1.0 / 6.0)));
-    Hardswish: |x, S| S::mul(x, Hardsigmoid::value::<S>(x)), {
+    Hardswish: |x, S, T| S::mul(x, Hardsigmoid::value::<S, T>(x)), {
         // 0 below -3, 1 above 3, between x / 3 + 1/2.
         let middle = S::fma(x, S::splat(1.0 / 3.0), S::splat(0.5));
         let inside = S::keep_if_less(S::splat(-3.0), x, S::keep_if_less(x, S::splat(3.0), middle));
         let above = S::sub(S::splat(1.0), S::keep_if_less(x, S::splat(3.0), S::splat(1.0)));
         S::add(inside, above)
     };
-    Sigmoid: |x, S| S::sigmoid(x), {
-        let s = S::sigmoid(x);
+    Sigmoid: |x, S, T| T::sigmoid::<S>(x), {
+        let s = T::sigmoid::<S>(x);
         S::mul(s, S::sub(S::splat(1.0), s))
     };
 }
@@ -133,31 +134,31 @@ pub(super) use for_channels;
 
 dispatch! {
     /// `y = act(y) + residual` over `pixels` pixels of `channels`; the residual with its pixel stride.
-    fn activate_rows(
-        y: *mut f32, stride: usize, pixels: usize, channels: usize, activation: Activation,
-        residual: Option<(*mut f32, usize)>,
+    fn activate_rows[T](
+        y: *mut T, stride: usize, pixels: usize, channels: usize, activation: Activation,
+        residual: Option<(*mut T, usize)>,
     ) = activate_rows_impl
 }
 
 #[inline(always)]
-unsafe fn activate_rows_impl<S: Simd>(
-    y: *mut f32,
+unsafe fn activate_rows_impl<S: Simd, T: Element>(
+    y: *mut T,
     stride: usize,
     pixels: usize,
     channels: usize,
     activation: Activation,
-    residual: Option<(*mut f32, usize)>,
+    residual: Option<(*mut T, usize)>,
 ) {
     // SAFETY: the caller's promise.
     unsafe {
         with_act!(activation, A => for p in 0..pixels {
             let y = y.add(p * stride);
             for_channels!(S, channels, |c, n| {
-                let mut x = A::value::<S>(S::load_n(y.add(c), n));
+                let mut x = A::value::<S, T>(T::load_n::<S>(y.add(c), n));
                 if let Some((r, r_stride)) = residual {
-                    x = S::add(x, S::load_n(r.add(p * r_stride + c), n));
+                    x = S::add(x, T::load_n::<S>(r.add(p * r_stride + c), n));
                 }
-                S::store_n(y.add(c), x, n)
+                T::store_n::<S>(y.add(c), x, n)
             })
         })
     }
@@ -165,17 +166,17 @@ unsafe fn activate_rows_impl<S: Simd>(
 
 dispatch! {
     /// `y = act(x)`, or with `grad` (dy) `y (+)= dy * act'(x)`.
-    fn activation_rows(
-        x: (*const f32, usize), dy: Option<(*const f32, usize)>, y: (*mut f32, usize), pixels: usize,
+    fn activation_rows[T](
+        x: (*const T, usize), dy: Option<(*const T, usize)>, y: (*mut T, usize), pixels: usize,
         channels: usize, activation: Activation, add: bool,
     ) = activation_rows_impl
 }
 
 #[inline(always)]
-unsafe fn activation_rows_impl<S: Simd>(
-    x: (*const f32, usize),
-    dy: Option<(*const f32, usize)>,
-    y: (*mut f32, usize),
+unsafe fn activation_rows_impl<S: Simd, T: Element>(
+    x: (*const T, usize),
+    dy: Option<(*const T, usize)>,
+    y: (*mut T, usize),
     pixels: usize,
     channels: usize,
     activation: Activation,
@@ -185,16 +186,16 @@ unsafe fn activation_rows_impl<S: Simd>(
     unsafe {
         with_act!(activation, A => for p in 0..pixels {
             for_channels!(S, channels, |c, n| {
-                let v = S::load_n(x.0.add(p * x.1 + c), n);
+                let v = T::load_n::<S>(x.0.add(p * x.1 + c), n);
                 let to = y.0.add(p * y.1 + c);
                 let mut out = match dy {
-                    Some(dy) => S::mul(A::slope::<S>(v), S::load_n(dy.0.add(p * dy.1 + c), n)),
-                    None => A::value::<S>(v),
+                    Some(dy) => S::mul(A::slope::<S, T>(v), T::load_n::<S>(dy.0.add(p * dy.1 + c), n)),
+                    None => A::value::<S, T>(v),
                 };
                 if add {
-                    out = S::add(out, S::load_n(to, n));
+                    out = S::add(out, T::load_n::<S>(to, n));
                 }
-                S::store_n(to, out, n)
+                T::store_n::<S>(to, out, n)
             })
         })
     }
@@ -204,11 +205,11 @@ unsafe fn activation_rows_impl<S: Simd>(
 ///
 /// # Safety
 /// Tensors must be valid and of equal shape.
-pub(crate) unsafe fn activation(
+pub(crate) unsafe fn activation<T: Element>(
     isa: Isa,
-    x: Tensor,
-    dy: Option<Tensor>,
-    y: Tensor,
+    x: Tensor<T>,
+    dy: Option<Tensor<T>>,
+    y: Tensor<T>,
     a: Activation,
     add: bool,
 ) {
@@ -223,17 +224,17 @@ pub(crate) unsafe fn activation(
 
 dispatch! {
     /// `y = x + (z if given) + (y if add)`.
-    fn sum_rows(
-        x: (*const f32, usize), z: Option<(*const f32, usize)>, y: (*mut f32, usize), pixels: usize,
+    fn sum_rows[T](
+        x: (*const T, usize), z: Option<(*const T, usize)>, y: (*mut T, usize), pixels: usize,
         channels: usize, add: bool,
     ) = sum_rows_impl
 }
 
 #[inline(always)]
-unsafe fn sum_rows_impl<S: Simd>(
-    x: (*const f32, usize),
-    z: Option<(*const f32, usize)>,
-    y: (*mut f32, usize),
+unsafe fn sum_rows_impl<S: Simd, T: Element>(
+    x: (*const T, usize),
+    z: Option<(*const T, usize)>,
+    y: (*mut T, usize),
     pixels: usize,
     channels: usize,
     add: bool,
@@ -243,14 +244,14 @@ unsafe fn sum_rows_impl<S: Simd>(
         for p in 0..pixels {
             for_channels!(S, channels, |c, n| {
                 let to = y.0.add(p * y.1 + c);
-                let mut v = S::load_n(x.0.add(p * x.1 + c), n);
+                let mut v = T::load_n::<S>(x.0.add(p * x.1 + c), n);
                 if let Some(z) = z {
-                    v = S::add(v, S::load_n(z.0.add(p * z.1 + c), n));
+                    v = S::add(v, T::load_n::<S>(z.0.add(p * z.1 + c), n));
                 }
                 if add {
-                    v = S::add(v, S::load_n(to, n));
+                    v = S::add(v, T::load_n::<S>(to, n));
                 }
-                S::store_n(to, v, n)
+                T::store_n::<S>(to, v, n)
             })
         }
     }
@@ -260,7 +261,7 @@ unsafe fn sum_rows_impl<S: Simd>(
 ///
 /// # Safety
 /// Tensors must be valid and of equal shape.
-pub(crate) unsafe fn sum(isa: Isa, x: Tensor, z: Option<Tensor>, y: Tensor, add: bool) {
+pub(crate) unsafe fn sum<T: Element>(isa: Isa, x: Tensor<T>, z: Option<Tensor<T>>, y: Tensor<T>, add: bool) {
     let channels = y.channels();
     // SAFETY: parts are disjoint.
     for_parts(y.pixels(), channels, |p, n| unsafe {
@@ -274,7 +275,7 @@ pub(crate) unsafe fn sum(isa: Isa, x: Tensor, z: Option<Tensor>, y: Tensor, add:
 ///
 /// # Safety
 /// The tensor must be valid.
-pub(crate) unsafe fn zero(y: Tensor) {
+pub(crate) unsafe fn zero<T: Element>(y: Tensor<T>) {
     let channels = y.channels();
     for_parts(y.pixels(), channels, |p, n| {
         for i in p..p + n {

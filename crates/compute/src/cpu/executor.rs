@@ -12,10 +12,13 @@ use crate::plan::{Plan, Step, View};
 
 use super::conv::Epilogue;
 use super::conv_runner::ConvRunner;
+use super::element::{Bf16, Storage};
+use super::pack::{to_elements, to_floats};
+use super::tile::Product;
 use super::norm::{Affine, Backward, Lent, Moments};
 use super::profile::{Profile, StepTime};
 use super::scratch::{Arena, Shared, Tensor};
-use super::shape_ops::Pool;
+use super::pool::{self, Pool};
 use super::{attention, elementwise, norm, shape_ops};
 use crate::cpu::Isa;
 
@@ -29,7 +32,11 @@ pub struct Executor {
     plan: Arc<Plan>,
     pool: Arc<ThreadPool>,
     isa: Isa,
+    storage: Storage,
+    /// Elements of `storage`, from the first on.
     arena: Arena,
+    /// Where tensors are not float32: the inputs, outputs and outputs' gradients as the caller sees them.
+    ends: Vec<Vec<f32>>,
     convs: Vec<ConvRunner>,
     norms: Vec<NormState>,
     /// Copies of the channel scales, by parameter.
@@ -75,9 +82,14 @@ fn refill(to: &mut Vec<f32>, from: &[f32]) {
 }
 
 impl Executor {
-    /// Makes the kernels and the arena of a plan; `pool` gives the threads.
+    /// Makes the kernels and the arena of a plan, in float32; `pool` gives the threads.
     pub fn new(plan: Arc<Plan>, pool: Arc<ThreadPool>) -> Executor {
         Executor::with_isa(plan, pool, Isa::detect())
+    }
+
+    /// As [`Executor::new`], with tensors in `storage`.
+    pub fn with_storage(plan: Arc<Plan>, pool: Arc<ThreadPool>, storage: Storage) -> Executor {
+        Executor::with_isa_and_storage(plan, pool, Isa::detect(), storage)
     }
 
     /// As [`Executor::new`], with an instruction set of [`Isa::available`].
@@ -85,13 +97,25 @@ impl Executor {
     /// # Panics
     /// If this processor does not have the instruction set.
     pub fn with_isa(plan: Arc<Plan>, pool: Arc<ThreadPool>, isa: Isa) -> Executor {
-        let len = plan.arena_len;
-        Executor::with_arena(plan, pool, isa, len)
+        Executor::with_isa_and_storage(plan, pool, isa, Storage::Float32)
     }
 
-    fn with_arena(plan: Arc<Plan>, pool: Arc<ThreadPool>, isa: Isa, arena_len: usize) -> Executor {
+    /// As [`Executor::with_isa`], with tensors in `storage`.
+    pub fn with_isa_and_storage(
+        plan: Arc<Plan>,
+        pool: Arc<ThreadPool>,
+        isa: Isa,
+        storage: Storage,
+    ) -> Executor {
+        let mut executor = Executor::make(plan, pool, isa, storage);
+        executor.take_memory(Memory::default());
+        executor
+    }
+
+    fn make(plan: Arc<Plan>, pool: Arc<ThreadPool>, isa: Isa, storage: Storage) -> Executor {
         assert!(Isa::available().contains(&isa), "this processor has no {}", isa.name());
-        let convs = plan.convs.iter().map(|info| ConvRunner::new(isa, info)).collect();
+        let isa = isa.for_storage(storage);
+        let convs = plan.convs.iter().map(|info| ConvRunner::new(isa, storage, info)).collect();
         let norms = vec![NormState::default(); plan.norms.len()];
         let scales = plan
             .steps
@@ -101,11 +125,20 @@ impl Executor {
                 _ => None,
             })
             .collect();
+        let ends = match storage {
+            Storage::Float32 => Vec::new(),
+            Storage::Bf16 => {
+                let ends = plan.inputs.iter().chain(&plan.outputs).map(|(_, view)| view);
+                ends.chain(&plan.output_grads).map(|view| vec![0.0; view.len()]).collect()
+            }
+        };
         Executor {
-            arena: Arena::new(arena_len),
+            arena: Arena::new(0),
             plan,
             pool,
             isa,
+            storage,
+            ends,
             convs,
             norms,
             scales,
@@ -118,9 +151,9 @@ impl Executor {
         }
     }
 
-    /// As [`Executor::new`], but without an arena: nothing can be run before [`Executor::take_memory`].
-    pub fn without_memory(plan: Arc<Plan>, pool: Arc<ThreadPool>) -> Executor {
-        Executor::with_arena(plan, pool, Isa::detect(), 0)
+    /// As [`Executor::with_storage`], but without an arena: nothing can be run before [`Executor::take_memory`].
+    pub fn without_memory(plan: Arc<Plan>, pool: Arc<ThreadPool>, storage: Storage) -> Executor {
+        Executor::make(plan, pool, Isa::detect(), storage)
     }
 
     /// Gives the arena away, for plans that are run in turn; what outputs held is lost.
@@ -130,8 +163,18 @@ impl Executor {
 
     /// Takes over another executor's arena, made larger where this plan needs more.
     pub fn take_memory(&mut self, Memory(mut arena): Memory) {
-        arena.reserve(self.plan.arena_len);
+        arena.reserve(self.arena_floats());
         self.arena = arena;
+    }
+
+    /// The arena's size in float32 elements.
+    fn arena_floats(&self) -> usize {
+        (self.plan.arena_len * self.storage.bytes()).div_ceil(size_of::<f32>())
+    }
+
+    /// Bytes of the arena.
+    pub fn arena_bytes(&self) -> usize {
+        self.arena_floats() * size_of::<f32>()
     }
 
     /// The plan that is run.
@@ -196,6 +239,9 @@ impl Executor {
 
     /// An input's elements, `[n, h, w, c]`.
     pub fn input_mut(&mut self, index: usize) -> &mut [f32] {
+        if self.storage != Storage::Float32 {
+            return &mut self.ends[index];
+        }
         let view = self.plan.inputs[index].1;
         let start = self.plan.offset(&view);
         &mut self.arena.as_mut_slice()[start..start + view.len()]
@@ -203,6 +249,9 @@ impl Executor {
 
     /// An output's elements, `[n, h, w, c]`.
     pub fn output(&self, index: usize) -> &[f32] {
+        if self.storage != Storage::Float32 {
+            return &self.ends[self.plan.inputs.len() + index];
+        }
         let view = self.plan.outputs[index].1;
         assert!(view.is_dense(), "outputs have buffers of their own");
         let start = self.plan.offset(&view);
@@ -211,6 +260,14 @@ impl Executor {
 
     /// Every output's elements, and those of its gradient to be written.
     pub fn outputs_and_grads(&mut self) -> (Vec<&[f32]>, Vec<&mut [f32]>) {
+        if self.storage != Storage::Float32 {
+            let (outputs, grads) =
+                self.ends[self.plan.inputs.len()..].split_at_mut(self.plan.outputs.len());
+            return (
+                outputs.iter().map(|o| &o[..]).collect(),
+                grads.iter_mut().map(|g| &mut g[..]).collect(),
+            );
+        }
         let place = |view: &View| (self.plan.offset(view), view.len());
         let outputs: Vec<_> = self.plan.outputs.iter().map(|(_, v)| place(v)).collect();
         let grads: Vec<_> = self.plan.output_grads.iter().map(place).collect();
@@ -238,7 +295,11 @@ impl Executor {
     /// As [`Executor::forward`], but ends within a step of the plan where `stop` turns true; then false, and the outputs are
     /// undefined.
     pub fn forward_until(&mut self, stop: &AtomicBool) -> bool {
-        self.run(0..self.plan.backward_start, &mut [], stop)
+        let inputs = self.plan.inputs.len();
+        self.take_ends(0..inputs);
+        let done = self.run(0..self.plan.backward_start, &mut [], stop);
+        self.give_ends(inputs..inputs + self.plan.outputs.len());
+        done
     }
 
     /// Computes the trained parameters' gradients, in the layout of [`Params::values`]; the others' are not written.
@@ -249,7 +310,57 @@ impl Executor {
     /// As [`Executor::backward`], but ends within a step of the plan where `stop` turns true; then false, and the gradients
     /// are undefined.
     pub fn backward_until(&mut self, grads: &mut [f32], stop: &AtomicBool) -> bool {
+        self.take_ends(self.plan.inputs.len() + self.plan.outputs.len()..self.ends.len());
         self.run(self.plan.backward_start..self.plan.steps.len(), grads, stop)
+    }
+
+    /// The view of an end: inputs, outputs, outputs' gradients, in this order.
+    fn end_view(&self, index: usize) -> View {
+        let (inputs, outputs) = (self.plan.inputs.len(), self.plan.outputs.len());
+        match index {
+            i if i < inputs => self.plan.inputs[i].1,
+            i if i < inputs + outputs => self.plan.outputs[i - inputs].1,
+            i => self.plan.output_grads[i - inputs - outputs],
+        }
+    }
+
+    /// Calls `f` with an end's part in the arena and as the caller sees it, by pieces; where tensors are float32 they
+    /// are the same.
+    fn each_end(&mut self, which: std::ops::Range<usize>, f: impl Fn(Isa, *mut Bf16, *mut f32, usize) + Sync) {
+        const PIECE: usize = 64 * 1024;
+        if self.storage == Storage::Float32 {
+            return;
+        }
+        for index in which {
+            let view = self.end_view(index);
+            assert!(view.is_dense(), "inputs and outputs have buffers of their own");
+            let tensor = self.tensor::<Bf16>(&view);
+            let (isa, floats) = (self.isa, Shared(self.ends[index].as_mut_ptr()));
+            let len = view.len();
+            self.pool.install(|| {
+                (0..len.div_ceil(PIECE)).into_par_iter().for_each(|piece| {
+                    let start = piece * PIECE;
+                    // SAFETY: both hold `len` elements.
+                    let (stored, floats) =
+                        unsafe { (tensor.data.get().add(start), floats.get().add(start)) };
+                    f(isa, stored, floats, PIECE.min(len - start));
+                });
+            });
+        }
+    }
+
+    fn take_ends(&mut self, which: std::ops::Range<usize>) {
+        self.each_end(which, |isa, stored, floats, len| {
+            // SAFETY: pieces are disjoint; the instruction set is this executor's.
+            unsafe { to_elements(isa, floats.cast_const(), len, stored) }
+        });
+    }
+
+    fn give_ends(&mut self, which: std::ops::Range<usize>) {
+        self.each_end(which, |isa, stored, floats, len| {
+            // SAFETY: as above.
+            unsafe { to_floats(isa, stored.cast_const(), len, floats) }
+        });
     }
 
     /// Moves the running statistics of norms that took batch statistics in the last forward pass. The variance is the
@@ -277,19 +388,19 @@ impl Executor {
             .map(|(state, info)| (info.name.as_str(), &state.batch_mean[..], &state.batch_var[..]))
     }
 
-    fn tensor(&mut self, view: &View) -> Tensor {
+    fn tensor<T>(&mut self, view: &View) -> Tensor<T> {
         let offset = self.plan.offset(view);
-        debug_assert!(self.arena.len() >= self.plan.arena_len);
+        debug_assert!(self.arena.len() >= self.arena_floats() && size_of::<T>() == self.storage.bytes());
         debug_assert!(
             offset + (view.pixels() - 1) * view.pixel_stride + view.channels() <= self.plan.arena_len
         );
         // SAFETY: the plan's offsets lie in the arena.
-        let data = Shared(unsafe { self.arena.as_mut_ptr().add(offset) });
+        let data = Shared(unsafe { self.arena.as_mut_ptr().cast::<T>().add(offset) });
         Tensor { data, pixel_stride: view.pixel_stride, shape: view.shape }
     }
 
     fn run(&mut self, steps: std::ops::Range<usize>, grads: &mut [f32], stop: &AtomicBool) -> bool {
-        assert!(self.arena.len() >= self.plan.arena_len, "an executor runs with its memory");
+        assert!(self.arena.len() >= self.arena_floats(), "an executor runs with its memory");
         let (plan, pool) = (Arc::clone(&self.plan), Arc::clone(&self.pool));
         pool.install(|| {
             for i in steps {
@@ -299,7 +410,12 @@ impl Executor {
                 let start = self.profile.is_some().then(Instant::now);
                 // SAFETY: the plan gives views inside the arena, disjoint between what a step reads and writes (but
                 // where a kernel allows in place), and shapes that fit.
-                unsafe { self.step(&plan.steps[i], grads) };
+                unsafe {
+                    match self.storage {
+                        Storage::Float32 => self.step::<f32>(&plan.steps[i], grads),
+                        Storage::Bf16 => self.step::<Bf16>(&plan.steps[i], grads),
+                    }
+                }
                 if let (Some(profile), Some(start)) = (&mut self.profile, start) {
                     profile.steps[i].time += start.elapsed();
                 }
@@ -308,14 +424,14 @@ impl Executor {
         })
     }
 
-    unsafe fn step(&mut self, step: &Step, grads: &mut [f32]) {
+    unsafe fn step<T: Product>(&mut self, step: &Step, grads: &mut [f32]) {
         let isa = self.isa;
         // SAFETY: as stated at the call.
         unsafe {
             match *step {
                 Step::Conv { conv, x, y, activation, residual, stats } => {
-                    let (x, y) = (self.tensor(&x), self.tensor(&y));
-                    let residual = residual.map(|r| self.tensor(&r));
+                    let (x, y) = (self.tensor::<T>(&x), self.tensor::<T>(&y));
+                    let residual = residual.map(|r| self.tensor::<T>(&r));
                     let epilogue = Epilogue { activation, residual, ..Epilogue::NONE };
                     let runner = &self.convs[conv];
                     match stats {
@@ -330,70 +446,70 @@ impl Executor {
                     }
                 }
                 Step::NormStats { norm, z } => {
-                    let z = self.tensor(&z);
+                    let z = self.tensor::<T>(&z);
                     norm::part_moments(isa, z, &mut self.moments, &mut self.counts);
                     self.finish_stats(norm, z.pixels());
                 }
                 Step::Norm { norm, z, y, activation, residual } => {
-                    let (z, y) = (self.tensor(&z), self.tensor(&y));
-                    let residual = residual.map(|r| self.tensor(&r));
+                    let (z, y) = (self.tensor::<T>(&z), self.tensor::<T>(&y));
+                    let residual = residual.map(|r| self.tensor::<T>(&r));
                     norm::forward(isa, z, y, &self.norms[norm].affine, activation, residual);
                 }
                 Step::Activation { activation, x, y } => {
-                    let (x, y) = (self.tensor(&x), self.tensor(&y));
+                    let (x, y) = (self.tensor::<T>(&x), self.tensor::<T>(&y));
                     elementwise::activation(isa, x, None, y, activation, false);
                 }
                 Step::Add { a, b, y } => {
-                    let (a, b, y) = (self.tensor(&a), self.tensor(&b), self.tensor(&y));
+                    let (a, b, y) = (self.tensor::<T>(&a), self.tensor::<T>(&b), self.tensor::<T>(&y));
                     elementwise::sum(isa, a, Some(b), y, false);
                 }
                 Step::ScaleChannels { scale, x, y } => {
-                    let (x, y) = (self.tensor(&x), self.tensor(&y));
+                    let (x, y) = (self.tensor::<T>(&x), self.tensor::<T>(&y));
                     shape_ops::scale_channels(x, self.scale(scale), y, false);
                 }
                 Step::Gate { x, factors, y } => {
-                    shape_ops::gate(self.tensor(&x), self.tensor(&factors), self.tensor(&y), false);
+                    shape_ops::gate(self.tensor::<T>(&x), self.tensor::<T>(&factors), self.tensor::<T>(&y), false);
                 }
                 Step::GatherHeads { heads, start, len, x, y } => {
-                    shape_ops::gather_heads(heads, start, len, self.tensor(&x), self.tensor(&y), false);
+                    shape_ops::gather_heads(heads, start, len, self.tensor::<T>(&x), self.tensor::<T>(&y), false);
                 }
                 Step::MaxPool { kernel, stride, pad, x, y } => {
-                    shape_ops::max_pool(Pool { kernel, stride, pad }, self.tensor(&x), self.tensor(&y));
+                    pool::max_pool(Pool { kernel, stride, pad }, self.tensor::<T>(&x), self.tensor::<T>(&y));
                 }
-                Step::Upsample2 { x, y } => shape_ops::upsample2(self.tensor(&x), self.tensor(&y)),
+                Step::Upsample2 { x, y } => shape_ops::upsample2(self.tensor::<T>(&x), self.tensor::<T>(&y)),
                 Step::Attention { attention, x, y } => {
-                    attention::forward(isa, attention, self.tensor(&x), self.tensor(&y));
+                    attention::forward(isa, attention, self.tensor::<T>(&x), self.tensor::<T>(&y));
                 }
-                Step::GlobalAvgPool { x, y } => shape_ops::global_avg_pool(self.tensor(&x), self.tensor(&y)),
+                Step::GlobalAvgPool { x, y } => shape_ops::global_avg_pool(self.tensor::<T>(&x), self.tensor::<T>(&y)),
                 Step::Copy { x, y, add } => {
-                    elementwise::sum(isa, self.tensor(&x), None, self.tensor(&y), add)
+                    elementwise::sum(isa, self.tensor::<T>(&x), None, self.tensor::<T>(&y), add)
                 }
-                Step::Zero { y } => elementwise::zero(self.tensor(&y)),
-                _ => self.gradient_step(step, grads),
+                Step::Zero { y } => elementwise::zero(self.tensor::<T>(&y)),
+                _ => self.gradient_step::<T>(step, grads),
             }
         }
     }
 
-    unsafe fn gradient_step(&mut self, step: &Step, grads: &mut [f32]) {
+    unsafe fn gradient_step<T: Product>(&mut self, step: &Step, grads: &mut [f32]) {
         let isa = self.isa;
         // SAFETY: as stated at the call.
         unsafe {
             match *step {
                 Step::ConvGradData { conv, dy, dx, add } => {
-                    let (dy, dx) = (self.tensor(&dy), self.tensor(&dx));
+                    let (dy, dx) = (self.tensor::<T>(&dy), self.tensor::<T>(&dx));
                     self.convs[conv].data_grad(isa, dy, dx, add);
                 }
                 Step::ConvGradWeight { conv, x, dy } => {
-                    let (x, dy) = (self.tensor(&x), self.tensor(&dy));
+                    let (x, dy) = (self.tensor::<T>(&x), self.tensor::<T>(&dy));
                     let out = &mut grads[self.convs[conv].weight_range(&self.plan.params)];
                     self.convs[conv].weight_grad(isa, x, dy, &mut self.buffer, out);
                 }
                 Step::ConvGradBias { bias, dy } => {
-                    let dy = self.tensor(&dy);
+                    let dy = self.tensor::<T>(&dy);
                     shape_ops::channel_sums(dy, None, &mut grads[self.plan.params[bias.index()].range()]);
                 }
                 Step::NormGrad { norm, z, dy, dz, add, activation } => {
-                    let (z, dy, dz) = (self.tensor(&z), self.tensor(&dy), self.tensor(&dz));
+                    let (z, dy, dz) = (self.tensor::<T>(&z), self.tensor::<T>(&dy), self.tensor::<T>(&dz));
                     let info = &self.plan.norms[norm];
                     let affine = &self.norms[norm].affine;
                     let batch_stats = info.batch_stats;
@@ -409,45 +525,45 @@ impl Executor {
                     }
                 }
                 Step::ActivationGrad { activation, x, dy, dx, add } => {
-                    let (x, dy, dx) = (self.tensor(&x), self.tensor(&dy), self.tensor(&dx));
+                    let (x, dy, dx) = (self.tensor::<T>(&x), self.tensor::<T>(&dy), self.tensor::<T>(&dx));
                     elementwise::activation(isa, x, Some(dy), dx, activation, add);
                 }
                 Step::ScaleChannelsGrad { scale, trained, x, dy, dx } => {
-                    let (x, dy) = (self.tensor(&x), self.tensor(&dy));
+                    let (x, dy) = (self.tensor::<T>(&x), self.tensor::<T>(&dy));
                     if trained {
                         let out = &mut grads[self.plan.params[scale.index()].range()];
                         shape_ops::channel_sums(dy, Some(x), out);
                     }
                     if let Some((dx, add)) = dx {
-                        let dx = self.tensor(&dx);
+                        let dx = self.tensor::<T>(&dx);
                         shape_ops::scale_channels(dy, self.scale(scale), dx, add);
                     }
                 }
                 Step::GateGrad { x, factors, dy, dx, d_factors } => {
-                    let (x, factors, dy) = (self.tensor(&x), self.tensor(&factors), self.tensor(&dy));
+                    let (x, factors, dy) = (self.tensor::<T>(&x), self.tensor::<T>(&factors), self.tensor::<T>(&dy));
                     if let Some((d_factors, add)) = d_factors {
-                        shape_ops::gate_factors_grad(x, dy, self.tensor(&d_factors), add);
+                        shape_ops::gate_factors_grad(x, dy, self.tensor::<T>(&d_factors), add);
                     }
                     if let Some((dx, add)) = dx {
-                        shape_ops::gate(dy, factors, self.tensor(&dx), add);
+                        shape_ops::gate(dy, factors, self.tensor::<T>(&dx), add);
                     }
                 }
                 Step::GatherHeadsGrad { heads, start, len, dy, dx } => {
-                    shape_ops::gather_heads(heads, start, len, self.tensor(&dx), self.tensor(&dy), true);
+                    shape_ops::gather_heads(heads, start, len, self.tensor::<T>(&dx), self.tensor::<T>(&dy), true);
                 }
                 Step::MaxPoolGrad { kernel, stride, pad, x, dy, dx, add } => {
-                    let (x, dy, dx) = (self.tensor(&x), self.tensor(&dy), self.tensor(&dx));
-                    shape_ops::max_pool_grad(Pool { kernel, stride, pad }, x, dy, dx, add);
+                    let (x, dy, dx) = (self.tensor::<T>(&x), self.tensor::<T>(&dy), self.tensor::<T>(&dx));
+                    pool::max_pool_grad(isa, Pool { kernel, stride, pad }, x, dy, dx, add);
                 }
                 Step::Upsample2Grad { dy, dx, add } => {
-                    shape_ops::upsample2_grad(self.tensor(&dy), self.tensor(&dx), add);
+                    shape_ops::upsample2_grad(self.tensor::<T>(&dy), self.tensor::<T>(&dx), add);
                 }
                 Step::AttentionGrad { attention, x, dy, dx, add } => {
-                    let (x, dy, dx) = (self.tensor(&x), self.tensor(&dy), self.tensor(&dx));
+                    let (x, dy, dx) = (self.tensor::<T>(&x), self.tensor::<T>(&dy), self.tensor::<T>(&dx));
                     attention::backward(isa, attention, x, dy, dx, add);
                 }
                 Step::GlobalAvgPoolGrad { dy, dx, add } => {
-                    shape_ops::global_avg_pool_grad(self.tensor(&dy), self.tensor(&dx), add);
+                    shape_ops::global_avg_pool_grad(self.tensor::<T>(&dy), self.tensor::<T>(&dx), add);
                 }
                 _ => unreachable!("a forward step"),
             }

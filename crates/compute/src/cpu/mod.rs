@@ -1,13 +1,15 @@
-//! The CPU device: float32, SIMD, threads; the same bytes for any number of threads.
+//! The CPU device: float32 or bfloat16, SIMD, threads; the same bytes for any number of threads.
 
 mod attention;
 mod conv;
 mod conv_runner;
 mod depthwise;
+mod element;
 mod elementwise;
 mod executor;
 mod norm;
 mod pack;
+mod pool;
 mod profile;
 mod scratch;
 mod shape_ops;
@@ -18,6 +20,7 @@ mod weight_grad;
 mod window;
 mod winograd;
 
+pub use element::Storage;
 pub use executor::{Executor, Memory};
 pub use profile::{Profile, StepTime};
 pub use simd::Isa;

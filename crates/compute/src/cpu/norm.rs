@@ -8,9 +8,10 @@ use rayon::prelude::*;
 
 use crate::graph::Activation;
 
+use super::element::Element;
 use super::elementwise::{Act, for_channels, part_pixels, with_act};
 use super::scratch::Tensor;
-use super::simd::{Isa, Simd, dispatch};
+use super::simd::{Isa, MAX_LANES, Simd, dispatch};
 
 /// A part's mean of one channel and its sum of squared deviations from that mean.
 #[derive(Clone, Copy, Debug, Default, PartialEq)]
@@ -21,25 +22,22 @@ pub(crate) struct Moments {
 
 dispatch! {
     /// The moments of `pixels` pixels, one for each of `out.len()` channels.
-    fn row_moments(x: *const f32, stride: usize, pixels: usize, out: &mut [Moments]) = row_moments_impl
+    fn row_moments[T](x: *const T, stride: usize, pixels: usize, out: &mut [Moments]) = row_moments_impl
 }
 
-/// Most lanes of any instruction set.
-const MAX_LANES: usize = 16;
-
 #[inline(always)]
-unsafe fn row_moments_impl<S: Simd>(x: *const f32, stride: usize, pixels: usize, out: &mut [Moments]) {
+unsafe fn row_moments_impl<S: Simd, T: Element>(x: *const T, stride: usize, pixels: usize, out: &mut [Moments]) {
     let wide = VECTORS * S::LANES;
     let mut c = 0;
     // SAFETY: the caller's promise.
     unsafe {
         while c + wide <= out.len() {
-            moments_vectors::<S, VECTORS>((x.add(c), stride), pixels, S::LANES, &mut out[c..c + wide]);
+            moments_vectors::<S, T, VECTORS>((x.add(c), stride), pixels, S::LANES, &mut out[c..c + wide]);
             c += wide;
         }
         while c < out.len() {
             let n = S::LANES.min(out.len() - c);
-            moments_vectors::<S, 1>((x.add(c), stride), pixels, n, &mut out[c..c + n]);
+            moments_vectors::<S, T, 1>((x.add(c), stride), pixels, n, &mut out[c..c + n]);
             c += n;
         }
     }
@@ -49,15 +47,15 @@ unsafe fn row_moments_impl<S: Simd>(x: *const f32, stride: usize, pixels: usize,
 const VECTORS: usize = 4;
 
 #[inline(always)]
-unsafe fn moments_vectors<S: Simd, const VECTORS: usize>(
-    (x, stride): (*const f32, usize),
+unsafe fn moments_vectors<S: Simd, T: Element, const VECTORS: usize>(
+    (x, stride): (*const T, usize),
     pixels: usize,
     n: usize,
     out: &mut [Moments],
 ) {
     // SAFETY: the caller's promise.
     unsafe {
-        let at = |p: usize, v: usize| S::load_n(x.add(p * stride + v * S::LANES), n);
+        let at = |p: usize, v: usize| T::load_n::<S>(x.add(p * stride + v * S::LANES), n);
         let mut sum = [S::zero(); VECTORS];
         for p in 0..pixels {
             for (v, sum) in sum.iter_mut().enumerate() {
@@ -95,7 +93,12 @@ unsafe fn moments_vectors<S: Simd, const VECTORS: usize>(
 ///
 /// # Safety
 /// The tensor must be valid.
-pub(crate) unsafe fn part_moments(isa: Isa, x: Tensor, moments: &mut Vec<Moments>, counts: &mut Vec<usize>) {
+pub(crate) unsafe fn part_moments<T: Element>(
+    isa: Isa,
+    x: Tensor<T>,
+    moments: &mut Vec<Moments>,
+    counts: &mut Vec<usize>,
+) {
     let channels = x.channels();
     let part = part_pixels(channels);
     let pixels = x.pixels();
@@ -172,32 +175,32 @@ impl Affine {
 
 dispatch! {
     /// `y = act(z * scale + shift) + residual`.
-    fn norm_rows(
-        z: (*const f32, usize), y: (*mut f32, usize), pixels: usize, affine: &Affine, activation: Activation,
-        residual: Option<(*const f32, usize)>,
+    fn norm_rows[T](
+        z: (*const T, usize), y: (*mut T, usize), pixels: usize, affine: &Affine, activation: Activation,
+        residual: Option<(*const T, usize)>,
     ) = norm_rows_impl
 }
 
 #[inline(always)]
-unsafe fn norm_rows_impl<S: Simd>(
-    z: (*const f32, usize),
-    y: (*mut f32, usize),
+unsafe fn norm_rows_impl<S: Simd, T: Element>(
+    z: (*const T, usize),
+    y: (*mut T, usize),
     pixels: usize,
     affine: &Affine,
     activation: Activation,
-    residual: Option<(*const f32, usize)>,
+    residual: Option<(*const T, usize)>,
 ) {
     let (scale, shift) = (affine.scale.as_ptr(), affine.shift.as_ptr());
     // SAFETY: the caller's promise.
     unsafe {
         with_act!(activation, A => for p in 0..pixels {
             for_channels!(S, affine.scale.len(), |c, n| {
-                let v = S::load_n(z.0.add(p * z.1 + c), n);
-                let mut u = A::value::<S>(S::fma(v, S::load_n(scale.add(c), n), S::load_n(shift.add(c), n)));
+                let v = T::load_n::<S>(z.0.add(p * z.1 + c), n);
+                let mut u = A::value::<S, T>(S::fma(v, S::load_n(scale.add(c), n), S::load_n(shift.add(c), n)));
                 if let Some(r) = residual {
-                    u = S::add(u, S::load_n(r.0.add(p * r.1 + c), n));
+                    u = S::add(u, T::load_n::<S>(r.0.add(p * r.1 + c), n));
                 }
-                S::store_n(y.0.add(p * y.1 + c), u, n)
+                T::store_n::<S>(y.0.add(p * y.1 + c), u, n)
             })
         })
     }
@@ -207,13 +210,13 @@ unsafe fn norm_rows_impl<S: Simd>(
 ///
 /// # Safety
 /// Tensors must be valid and of equal shape.
-pub(crate) unsafe fn forward(
+pub(crate) unsafe fn forward<T: Element>(
     isa: Isa,
-    z: Tensor,
-    y: Tensor,
+    z: Tensor<T>,
+    y: Tensor<T>,
     affine: &Affine,
     activation: Activation,
-    residual: Option<Tensor>,
+    residual: Option<Tensor<T>>,
 ) {
     // SAFETY: parts are disjoint.
     super::elementwise::for_parts(y.pixels(), y.channels(), |p, n| unsafe {
@@ -232,16 +235,16 @@ pub(crate) struct Sums {
 
 dispatch! {
     /// The gradient sums of one part; u is the norm's output, du = dy * act'(u). With `keep`, du is written over dy.
-    fn grad_sums(
-        z: (*const f32, usize), dy: (*mut f32, usize), keep: bool, pixels: usize, affine: &Affine,
+    fn grad_sums[T](
+        z: (*const T, usize), dy: (*mut T, usize), keep: bool, pixels: usize, affine: &Affine,
         activation: Activation, out: &mut [Sums],
     ) = grad_sums_impl
 }
 
 #[inline(always)]
-unsafe fn grad_sums_impl<S: Simd>(
-    z: (*const f32, usize),
-    dy: (*mut f32, usize),
+unsafe fn grad_sums_impl<S: Simd, T: Element>(
+    z: (*const T, usize),
+    dy: (*mut T, usize),
     keep: bool,
     pixels: usize,
     affine: &Affine,
@@ -256,13 +259,13 @@ unsafe fn grad_sums_impl<S: Simd>(
             let mut c = 0;
             while c + wide <= out.len() {
                 let from = (z, dy, keep, pixels, affine);
-                grad_sums_vectors::<S, A, VECTORS>(from, c, S::LANES, &mut out[c..c + wide]);
+                grad_sums_vectors::<S, T, A, VECTORS>(from, c, S::LANES, &mut out[c..c + wide]);
                 c += wide;
             }
             while c < out.len() {
                 let n = S::LANES.min(out.len() - c);
                 let from = (z, dy, keep, pixels, affine);
-                grad_sums_vectors::<S, A, 1>(from, c, n, &mut out[c..c + n]);
+                grad_sums_vectors::<S, T, A, 1>(from, c, n, &mut out[c..c + n]);
                 c += n;
             }
         })
@@ -270,8 +273,8 @@ unsafe fn grad_sums_impl<S: Simd>(
 }
 
 #[inline(always)]
-unsafe fn grad_sums_vectors<S: Simd, A: Act, const VECTORS: usize>(
-    (z, dy, keep, pixels, affine): ((*const f32, usize), (*mut f32, usize), bool, usize, &Affine),
+unsafe fn grad_sums_vectors<S: Simd, T: Element, A: Act, const VECTORS: usize>(
+    (z, dy, keep, pixels, affine): ((*const T, usize), (*mut T, usize), bool, usize, &Affine),
     c: usize,
     n: usize,
     out: &mut [Sums],
@@ -283,12 +286,12 @@ unsafe fn grad_sums_vectors<S: Simd, A: Act, const VECTORS: usize>(
         for p in 0..pixels {
             for v in 0..VECTORS {
                 let at = c + v * S::LANES;
-                let x = S::load_n(z.0.add(p * z.1 + at), n);
+                let x = T::load_n::<S>(z.0.add(p * z.1 + at), n);
                 let u = S::fma(x, row(&affine.scale, v), row(&affine.shift, v));
                 let place = dy.0.add(p * dy.1 + at);
-                let du = S::mul(A::slope::<S>(u), S::load_n(place, n));
+                let du = S::mul(A::slope::<S, T>(u), T::load_n::<S>(place, n));
                 if keep {
-                    S::store_n(place, du, n);
+                    T::store_n::<S>(place, du, n);
                 }
                 sum[v] = S::add(sum[v], du);
                 sum_x[v] = S::fma(du, S::sub(x, row(&affine.mean, v)), sum_x[v]);
@@ -314,18 +317,18 @@ pub(crate) struct GradAffine {
 
 dispatch! {
     /// `dz (+)= du * scale - (z * slope + offset)`; without `grad` the statistics are constants and dz = du * scale.
-    fn grad_rows(
-        z: (*const f32, usize), dy: (*const f32, usize), dz: (*mut f32, usize), pixels: usize, affine: &Affine,
+    fn grad_rows[T](
+        z: (*const T, usize), dy: (*const T, usize), dz: (*mut T, usize), pixels: usize, affine: &Affine,
         grad: Option<&GradAffine>, activation: Activation, add: bool,
     ) = grad_rows_impl
 }
 
 #[inline(always)]
 #[allow(clippy::too_many_arguments)]
-unsafe fn grad_rows_impl<S: Simd>(
-    z: (*const f32, usize),
-    dy: (*const f32, usize),
-    dz: (*mut f32, usize),
+unsafe fn grad_rows_impl<S: Simd, T: Element>(
+    z: (*const T, usize),
+    dy: (*const T, usize),
+    dz: (*mut T, usize),
     pixels: usize,
     affine: &Affine,
     grad: Option<&GradAffine>,
@@ -337,10 +340,10 @@ unsafe fn grad_rows_impl<S: Simd>(
     unsafe {
         with_act!(activation, A => for p in 0..pixels {
             for_channels!(S, affine.scale.len(), |c, n| {
-                let v = S::load_n(z.0.add(p * z.1 + c), n);
+                let v = T::load_n::<S>(z.0.add(p * z.1 + c), n);
                 let s = S::load_n(scale.add(c), n);
                 let u = S::fma(v, s, S::load_n(shift.add(c), n));
-                let du = S::mul(A::slope::<S>(u), S::load_n(dy.0.add(p * dy.1 + c), n));
+                let du = S::mul(A::slope::<S, T>(u), T::load_n::<S>(dy.0.add(p * dy.1 + c), n));
                 let mut out = S::mul(du, s);
                 if let Some(grad) = grad {
                     let slope = S::load_n(grad.slope.as_ptr().add(c), n);
@@ -349,28 +352,28 @@ unsafe fn grad_rows_impl<S: Simd>(
                 }
                 let to = dz.0.add(p * dz.1 + c);
                 if add {
-                    out = S::add(out, S::load_n(to, n));
+                    out = S::add(out, T::load_n::<S>(to, n));
                 }
-                S::store_n(to, out, n)
+                T::store_n::<S>(to, out, n)
             })
         })
     }
 }
 
 /// One norm's backward pass.
-pub(crate) struct Backward<'a> {
+pub(crate) struct Backward<'a, T> {
     pub isa: Isa,
-    pub z: Tensor,
-    pub dy: Tensor,
+    pub z: Tensor<T>,
+    pub dy: Tensor<T>,
     /// May be dy itself.
-    pub dz: Tensor,
+    pub dz: Tensor<T>,
     pub affine: &'a Affine,
     pub activation: Activation,
     pub batch_stats: bool,
     pub add: bool,
 }
 
-impl Backward<'_> {
+impl<T: Element> Backward<'_, T> {
     /// Writes dz; `(d scale, d shift)` of each channel are then in [`Lent::parameters`].
     ///
     /// # Safety

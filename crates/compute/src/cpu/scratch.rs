@@ -4,6 +4,10 @@ use std::cell::RefCell;
 
 use memmap2::MmapMut;
 
+use super::element::Element;
+use super::pack::to_floats;
+use super::simd::Isa;
+
 /// Elements behind an arena's end that kernels may read, never use: whole vectors at a row's end.
 pub(crate) const SLACK: usize = 64;
 
@@ -88,30 +92,35 @@ pub(crate) fn with_scratch<R>(len: usize, f: impl FnOnce(*mut f32) -> R) -> R {
     })
 }
 
+/// The float32 elements that `len` elements of T take, in whole cache lines.
+pub(crate) const fn floats<T>(len: usize) -> usize {
+    (len * size_of::<T>()).div_ceil(64) * 16
+}
+
 /// A pointer that the pool's threads share; each work item keeps to its own part of what it writes.
 #[derive(Clone, Copy)]
-pub(crate) struct Shared(pub *mut f32);
+pub(crate) struct Shared<T = f32>(pub *mut T);
 
 // SAFETY: a plain address; the kernels' work items write disjoint parts and read what no item writes.
-unsafe impl Send for Shared {}
+unsafe impl<T> Send for Shared<T> {}
 // SAFETY: as above.
-unsafe impl Sync for Shared {}
+unsafe impl<T> Sync for Shared<T> {}
 
-impl Shared {
-    pub fn get(self) -> *mut f32 {
+impl<T> Shared<T> {
+    pub fn get(self) -> *mut T {
         self.0
     }
 }
 
 /// A tensor in memory: where a plan's view lies.
 #[derive(Clone, Copy)]
-pub(crate) struct Tensor {
-    pub data: Shared,
+pub(crate) struct Tensor<T = f32> {
+    pub data: Shared<T>,
     pub pixel_stride: usize,
     pub shape: [usize; 4],
 }
 
-impl Tensor {
+impl<T: Copy> Tensor<T> {
     pub fn pixels(&self) -> usize {
         self.shape[0] * self.shape[1] * self.shape[2]
     }
@@ -124,7 +133,7 @@ impl Tensor {
     ///
     /// # Safety
     /// The pixel must exist.
-    pub unsafe fn pixel(&self, pixel: usize) -> *mut f32 {
+    pub unsafe fn pixel(&self, pixel: usize) -> *mut T {
         // SAFETY: the caller's promise.
         unsafe { self.data.get().add(pixel * self.pixel_stride) }
     }
@@ -134,14 +143,56 @@ impl Tensor {
 ///
 /// # Safety
 /// `image` must be valid for `h * w` pixels of `pixel_stride`, `out` for rows * cols * c.
-#[allow(clippy::too_many_arguments)]
-pub(crate) unsafe fn copy_padded(
-    image: *const f32,
+pub(crate) unsafe fn copy_padded<T: Copy>(
+    image: *const T,
+    size: [usize; 3],
+    pixel_stride: usize,
+    rows: (isize, usize),
+    cols: (isize, usize),
+    out: *mut T,
+) {
+    // SAFETY: the caller's promise; runs are as long as the window says.
+    unsafe {
+        fill_padded(image, size, pixel_stride, rows, cols, out, |from, len, to| {
+            std::ptr::copy_nonoverlapping(from, to, len);
+        });
+    }
+}
+
+/// As [`copy_padded`], to float32.
+///
+/// # Safety
+/// As [`copy_padded`]; the instruction set must be the element's.
+pub(crate) unsafe fn copy_padded_floats<T: Element>(
+    isa: Isa,
+    image: *const T,
+    size: [usize; 3],
+    pixel_stride: usize,
+    rows: (isize, usize),
+    cols: (isize, usize),
+    out: *mut f32,
+) {
+    // SAFETY: the caller's promise; a float32 element is copied as it is.
+    unsafe {
+        fill_padded(image, size, pixel_stride, rows, cols, out, |from, len, to| {
+            if T::GROUP == 1 {
+                std::ptr::copy_nonoverlapping(from.cast(), to, len);
+            } else {
+                to_floats(isa, from, len, to);
+            }
+        });
+    }
+}
+
+#[inline(always)]
+unsafe fn fill_padded<T, U>(
+    image: *const T,
     [h, w, c]: [usize; 3],
     pixel_stride: usize,
     (row0, rows): (isize, usize),
     (col0, cols): (isize, usize),
-    out: *mut f32,
+    out: *mut U,
+    copy: impl Fn(*const T, usize, *mut U),
 ) {
     // SAFETY: every copied pixel is inside the image, every written one inside `out`.
     unsafe {
@@ -161,10 +212,10 @@ pub(crate) unsafe fn copy_padded(
             }
             let from = image.add((row as usize * w + (col0 + left as isize) as usize) * pixel_stride);
             if pixel_stride == c {
-                std::ptr::copy_nonoverlapping(from, to.add(left * c), (right - left) * c);
+                copy(from, (right - left) * c, to.add(left * c));
             } else {
                 for j in 0..right - left {
-                    std::ptr::copy_nonoverlapping(from.add(j * pixel_stride), to.add((left + j) * c), c);
+                    copy(from.add(j * pixel_stride), c, to.add((left + j) * c));
                 }
             }
         }

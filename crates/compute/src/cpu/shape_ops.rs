@@ -1,31 +1,16 @@
-//! Pooling, enlargement, gathering of heads, channel scales.
+//! Mean pooling, enlargement, gathering of heads, channel scales.
 
 use rayon::prelude::*;
 
+use super::element::Element;
 use super::elementwise::{for_parts, part_pixels};
 use super::scratch::Tensor;
 
 /// Channels of one work item of a pooling.
-const POOL_CHANNELS: usize = 64;
-
-/// A pooling window.
-#[derive(Clone, Copy)]
-pub(crate) struct Pool {
-    pub kernel: usize,
-    pub stride: usize,
-    pub pad: usize,
-}
-
-impl Pool {
-    /// The rows (or columns) of a size that the window at `o` covers.
-    fn span(self, o: usize, size: usize) -> std::ops::Range<usize> {
-        let start = (o * self.stride).saturating_sub(self.pad);
-        start..(o * self.stride + self.kernel - self.pad).min(size)
-    }
-}
+pub(super) const POOL_CHANNELS: usize = 64;
 
 /// Calls `f(image, first channel, channels)` for each work item.
-fn for_channel_blocks(n: usize, channels: usize, f: impl Fn(usize, usize, usize) + Sync) {
+pub(super) fn for_channel_blocks(n: usize, channels: usize, f: impl Fn(usize, usize, usize) + Sync) {
     let blocks = channels.div_ceil(POOL_CHANNELS);
     (0..n * blocks).into_par_iter().for_each(|item| {
         let first = item % blocks * POOL_CHANNELS;
@@ -33,80 +18,11 @@ fn for_channel_blocks(n: usize, channels: usize, f: impl Fn(usize, usize, usize)
     });
 }
 
-/// Maximum pooling.
-///
-/// # Safety
-/// Tensors must be valid and of fitting shapes.
-pub(crate) unsafe fn max_pool(pool: Pool, x: Tensor, y: Tensor) {
-    let [n, h, w, channels] = x.shape;
-    let [_, oh, ow, _] = y.shape;
-    for_channel_blocks(n, channels, |image, first, count| {
-        for (oy, ox) in (0..oh).flat_map(|oy| (0..ow).map(move |ox| (oy, ox))) {
-            let mut most = [f32::NEG_INFINITY; POOL_CHANNELS];
-            for iy in pool.span(oy, h) {
-                for ix in pool.span(ox, w) {
-                    // SAFETY: the pixel exists; `count` channels from `first` on do.
-                    let from = unsafe { x.pixel((image * h + iy) * w + ix).add(first) };
-                    for (c, m) in most[..count].iter_mut().enumerate() {
-                        // SAFETY: as above.
-                        let v = unsafe { *from.add(c) };
-                        *m = if v > *m || v.is_nan() { v } else { *m };
-                    }
-                }
-            }
-            // SAFETY: this item alone writes these channels of this image.
-            unsafe {
-                let to = y.pixel((image * oh + oy) * ow + ox).add(first);
-                to.copy_from_nonoverlapping(most.as_ptr(), count);
-            }
-        }
-    });
-}
-
-/// The gradient of maximum pooling: each window's gradient goes to its first maximum in reading order.
-///
-/// # Safety
-/// Tensors must be valid and of fitting shapes.
-pub(crate) unsafe fn max_pool_grad(pool: Pool, x: Tensor, dy: Tensor, dx: Tensor, add: bool) {
-    let [n, h, w, channels] = x.shape;
-    let [_, oh, ow, _] = dy.shape;
-    for_channel_blocks(n, channels, |image, first, count| {
-        // SAFETY: this item alone writes these channels of this image.
-        unsafe {
-            if !add {
-                for p in image * h * w..(image + 1) * h * w {
-                    dx.pixel(p).add(first).write_bytes(0, count);
-                }
-            }
-            for (oy, ox) in (0..oh).flat_map(|oy| (0..ow).map(move |ox| (oy, ox))) {
-                let mut most = [f32::NEG_INFINITY; POOL_CHANNELS];
-                let mut place = [0u32; POOL_CHANNELS];
-                for iy in pool.span(oy, h) {
-                    for ix in pool.span(ox, w) {
-                        let pixel = iy * w + ix;
-                        let from = x.pixel(image * h * w + pixel).add(first);
-                        for c in 0..count {
-                            let v = *from.add(c);
-                            let better = v > most[c];
-                            most[c] = if better { v } else { most[c] };
-                            place[c] = if better { pixel as u32 } else { place[c] };
-                        }
-                    }
-                }
-                let from = dy.pixel((image * oh + oy) * ow + ox).add(first);
-                for (c, &pixel) in place[..count].iter().enumerate() {
-                    *dx.pixel(image * h * w + pixel as usize).add(first + c) += *from.add(c);
-                }
-            }
-        }
-    });
-}
-
 /// Nearest-neighbour enlargement by 2.
 ///
 /// # Safety
 /// Tensors must be valid and of fitting shapes.
-pub(crate) unsafe fn upsample2(x: Tensor, y: Tensor) {
+pub(crate) unsafe fn upsample2<T: Element>(x: Tensor<T>, y: Tensor<T>) {
     let [n, h, w, channels] = x.shape;
     (0..n * h).into_par_iter().for_each(|row| {
         for (dy, col) in (0..2).flat_map(|dy| (0..2 * w).map(move |col| (dy, col))) {
@@ -123,7 +39,7 @@ pub(crate) unsafe fn upsample2(x: Tensor, y: Tensor) {
 ///
 /// # Safety
 /// Tensors must be valid and of fitting shapes.
-pub(crate) unsafe fn upsample2_grad(dy: Tensor, dx: Tensor, add: bool) {
+pub(crate) unsafe fn upsample2_grad<T: Element>(dy: Tensor<T>, dx: Tensor<T>, add: bool) {
     let [n, h, w, channels] = dx.shape;
     (0..n * h).into_par_iter().for_each(|row| {
         for col in 0..w {
@@ -133,9 +49,9 @@ pub(crate) unsafe fn upsample2_grad(dy: Tensor, dx: Tensor, add: bool) {
                 let top = dy.pixel(2 * row * 2 * w + 2 * col);
                 let (right, below) = (dy.pixel_stride, 2 * w * dy.pixel_stride);
                 for c in 0..channels {
-                    let sum =
-                        *top.add(c) + *top.add(right + c) + *top.add(below + c) + *top.add(below + right + c);
-                    *to.add(c) = if add { *to.add(c) + sum } else { sum };
+                    let at = |offset: usize| (*top.add(offset + c)).to_f32();
+                    let sum = at(0) + at(right) + at(below) + at(below + right);
+                    *to.add(c) = T::from_f32(if add { (*to.add(c)).to_f32() + sum } else { sum });
                 }
             }
         }
@@ -146,7 +62,7 @@ pub(crate) unsafe fn upsample2_grad(dy: Tensor, dx: Tensor, add: bool) {
 ///
 /// # Safety
 /// Tensors must be valid; y has `heads` groups of `len` channels.
-pub(crate) unsafe fn gather_heads(heads: usize, start: usize, len: usize, x: Tensor, y: Tensor, back: bool) {
+pub(crate) unsafe fn gather_heads<T: Element>(heads: usize, start: usize, len: usize, x: Tensor<T>, y: Tensor<T>, back: bool) {
     let group = x.channels() / heads;
     for_parts(y.pixels(), y.channels(), |first, pixels| {
         for p in first..first + pixels {
@@ -155,7 +71,7 @@ pub(crate) unsafe fn gather_heads(heads: usize, start: usize, len: usize, x: Ten
                 unsafe {
                     let (x, y) = (x.pixel(p).add(head * group + start), y.pixel(p).add(head * len));
                     if back {
-                        (0..len).for_each(|c| *x.add(c) += *y.add(c));
+                        (0..len).for_each(|c| *x.add(c) = T::from_f32((*x.add(c)).to_f32() + (*y.add(c)).to_f32()));
                     } else {
                         y.copy_from_nonoverlapping(x, len);
                     }
@@ -169,15 +85,15 @@ pub(crate) unsafe fn gather_heads(heads: usize, start: usize, len: usize, x: Ten
 ///
 /// # Safety
 /// Tensors must be valid and of equal shape.
-pub(crate) unsafe fn scale_channels(x: Tensor, scale: &[f32], y: Tensor, add: bool) {
+pub(crate) unsafe fn scale_channels<T: Element>(x: Tensor<T>, scale: &[f32], y: Tensor<T>, add: bool) {
     for_parts(y.pixels(), scale.len(), |first, pixels| {
         for p in first..first + pixels {
             // SAFETY: parts are disjoint in pixels.
             unsafe {
                 let (x, y) = (x.pixel(p), y.pixel(p));
                 for (c, s) in scale.iter().enumerate() {
-                    let v = *x.add(c) * s;
-                    *y.add(c) = if add { *y.add(c) + v } else { v };
+                    let v = (*x.add(c)).to_f32() * s;
+                    *y.add(c) = T::from_f32(if add { (*y.add(c)).to_f32() + v } else { v });
                 }
             }
         }
@@ -188,7 +104,7 @@ pub(crate) unsafe fn scale_channels(x: Tensor, scale: &[f32], y: Tensor, add: bo
 ///
 /// # Safety
 /// Tensors must be valid, x and y of equal shape, factors `[n, 1, 1, c]`.
-pub(crate) unsafe fn gate(x: Tensor, factors: Tensor, y: Tensor, add: bool) {
+pub(crate) unsafe fn gate<T: Element>(x: Tensor<T>, factors: Tensor<T>, y: Tensor<T>, add: bool) {
     let [_, h, w, channels] = y.shape;
     for_parts(y.pixels(), channels, |first, pixels| {
         for p in first..first + pixels {
@@ -196,8 +112,8 @@ pub(crate) unsafe fn gate(x: Tensor, factors: Tensor, y: Tensor, add: bool) {
             unsafe {
                 let (x, factors, y) = (x.pixel(p), factors.pixel(p / (h * w)), y.pixel(p));
                 for c in 0..channels {
-                    let v = *x.add(c) * *factors.add(c);
-                    *y.add(c) = if add { *y.add(c) + v } else { v };
+                    let v = (*x.add(c)).to_f32() * (*factors.add(c)).to_f32();
+                    *y.add(c) = T::from_f32(if add { (*y.add(c)).to_f32() + v } else { v });
                 }
             }
         }
@@ -208,7 +124,7 @@ pub(crate) unsafe fn gate(x: Tensor, factors: Tensor, y: Tensor, add: bool) {
 ///
 /// # Safety
 /// Tensors must be valid, x and dy of equal shape, d_factors `[n, 1, 1, c]`.
-pub(crate) unsafe fn gate_factors_grad(x: Tensor, dy: Tensor, d_factors: Tensor, add: bool) {
+pub(crate) unsafe fn gate_factors_grad<T: Element>(x: Tensor<T>, dy: Tensor<T>, d_factors: Tensor<T>, add: bool) {
     let [n, h, w, channels] = x.shape;
     for_channel_blocks(n, channels, |image, first, count| {
         let mut sums = [0.0f64; POOL_CHANNELS];
@@ -217,14 +133,14 @@ pub(crate) unsafe fn gate_factors_grad(x: Tensor, dy: Tensor, d_factors: Tensor,
             let (x, dy) = unsafe { (x.pixel(p).add(first), dy.pixel(p).add(first)) };
             for (c, sum) in sums[..count].iter_mut().enumerate() {
                 // SAFETY: as above.
-                *sum += f64::from(unsafe { *x.add(c) * *dy.add(c) });
+                *sum += f64::from(unsafe { (*x.add(c)).to_f32() * (*dy.add(c)).to_f32() });
             }
         }
         for (c, sum) in sums[..count].iter().enumerate() {
             // SAFETY: this item alone writes these channels of this image.
             unsafe {
                 let to = d_factors.pixel(image).add(first + c);
-                *to = if add { *to + *sum as f32 } else { *sum as f32 };
+                *to = T::from_f32(if add { (*to).to_f32() + *sum as f32 } else { *sum as f32 });
             }
         }
     });
@@ -234,7 +150,7 @@ pub(crate) unsafe fn gate_factors_grad(x: Tensor, dy: Tensor, d_factors: Tensor,
 ///
 /// # Safety
 /// Tensors must be valid and of equal shape.
-pub(crate) unsafe fn channel_sums(x: Tensor, y: Option<Tensor>, out: &mut [f32]) {
+pub(crate) unsafe fn channel_sums<T: Element>(x: Tensor<T>, y: Option<Tensor<T>>, out: &mut [f32]) {
     let channels = out.len();
     let part = part_pixels(channels);
     let pixels = x.pixels();
@@ -245,7 +161,10 @@ pub(crate) unsafe fn channel_sums(x: Tensor, y: Option<Tensor>, out: &mut [f32])
             for p in i * part..pixels.min((i + 1) * part) {
                 for (c, sum) in sums.iter_mut().enumerate() {
                     // SAFETY: the pixel exists.
-                    unsafe { *sum += *x.pixel(p).add(c) * y.map_or(1.0, |y| *y.pixel(p).add(c)) };
+                    unsafe {
+                        let factor = y.map_or(1.0, |y| (*y.pixel(p).add(c)).to_f32());
+                        *sum += (*x.pixel(p).add(c)).to_f32() * factor;
+                    }
                 }
             }
             sums
@@ -260,19 +179,19 @@ pub(crate) unsafe fn channel_sums(x: Tensor, y: Option<Tensor>, out: &mut [f32])
 ///
 /// # Safety
 /// Tensors must be valid; y is `[n, 1, 1, c]`.
-pub(crate) unsafe fn global_avg_pool(x: Tensor, y: Tensor) {
+pub(crate) unsafe fn global_avg_pool<T: Element>(x: Tensor<T>, y: Tensor<T>) {
     let [n, h, w, channels] = x.shape;
     (0..n).into_par_iter().for_each(|image| {
         let mut sums = vec![0.0f64; channels];
         for p in image * h * w..(image + 1) * h * w {
             for (c, sum) in sums.iter_mut().enumerate() {
                 // SAFETY: the pixel exists.
-                *sum += f64::from(unsafe { *x.pixel(p).add(c) });
+                *sum += f64::from(unsafe { *x.pixel(p).add(c) }.to_f32());
             }
         }
         for (c, sum) in sums.iter().enumerate() {
             // SAFETY: each item writes one image's row.
-            unsafe { *y.pixel(image).add(c) = (sum / (h * w) as f64) as f32 };
+            unsafe { *y.pixel(image).add(c) = T::from_f32((sum / (h * w) as f64) as f32) };
         }
     });
 }
@@ -281,7 +200,7 @@ pub(crate) unsafe fn global_avg_pool(x: Tensor, y: Tensor) {
 ///
 /// # Safety
 /// Tensors must be valid; dy is `[n, 1, 1, c]`.
-pub(crate) unsafe fn global_avg_pool_grad(dy: Tensor, dx: Tensor, add: bool) {
+pub(crate) unsafe fn global_avg_pool_grad<T: Element>(dy: Tensor<T>, dx: Tensor<T>, add: bool) {
     let [_, h, w, channels] = dx.shape;
     let factor = 1.0 / (h * w) as f32;
     for_parts(dx.pixels(), channels, |first, pixels| {
@@ -290,8 +209,8 @@ pub(crate) unsafe fn global_avg_pool_grad(dy: Tensor, dx: Tensor, add: bool) {
             unsafe {
                 let (from, to) = (dy.pixel(p / (h * w)), dx.pixel(p));
                 for c in 0..channels {
-                    let v = *from.add(c) * factor;
-                    *to.add(c) = if add { *to.add(c) + v } else { v };
+                    let v = (*from.add(c)).to_f32() * factor;
+                    *to.add(c) = T::from_f32(if add { (*to.add(c)).to_f32() + v } else { v });
                 }
             }
         }

@@ -4,6 +4,8 @@
 //! Kernels are generic over [`Simd`] and `#[inline(always)]`; the `dispatch!` macro makes one copy of each an
 //! instruction set, inside a function with that `target_feature`, so that every intrinsic is inlined.
 
+use super::element::{Bf16, Element, Storage};
+
 /// The instruction set that kernels use.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
 pub enum Isa {
@@ -45,6 +47,23 @@ impl Isa {
         found
     }
 
+    /// Whether its kernels multiply bfloat16 by instructions of the processor's own.
+    pub(crate) fn multiplies_bf16(self) -> bool {
+        #[cfg(target_arch = "x86_64")]
+        return self == Isa::Avx512 && is_x86_feature_detected!("avx512bf16");
+        #[cfg(not(target_arch = "x86_64"))]
+        false
+    }
+
+    /// What kernels of tensors in `storage` run with: those of AVX-512 for bfloat16 use its BF16 instructions, so a
+    /// processor without them runs AVX2's.
+    pub(crate) fn for_storage(self, storage: Storage) -> Isa {
+        if self == Isa::Avx512 && storage == Storage::Bf16 && !self.multiplies_bf16() {
+            return Isa::available().into_iter().find(|&isa| isa != Isa::Avx512).unwrap_or(Isa::Portable);
+        }
+        self
+    }
+
     /// Lower-case name, as in `ONSA_SIMD`.
     pub fn name(self) -> &'static str {
         match self {
@@ -57,7 +76,7 @@ impl Isa {
 
 /// Asks for the cache line of an address, which need not be valid.
 #[inline(always)]
-pub(crate) fn prefetch(p: *const f32) {
+pub(crate) fn prefetch<T>(p: *const T) {
     // SAFETY: a prefetch has no effect but on caches, whatever the address.
     #[cfg(target_arch = "x86_64")]
     unsafe {
@@ -66,6 +85,9 @@ pub(crate) fn prefetch(p: *const f32) {
     #[cfg(not(target_arch = "x86_64"))]
     let _ = p;
 }
+
+/// Most lanes of any instruction set.
+pub(crate) const MAX_LANES: usize = 16;
 
 /// A vector of float32 lanes.
 ///
@@ -93,12 +115,24 @@ pub(crate) trait Simd: Copy {
     unsafe fn pow2_of_shifted(n: Self::V) -> Self::V;
     /// Lanes of `x` where `a < b`, else zero.
     unsafe fn keep_if_less(a: Self::V, b: Self::V, x: Self::V) -> Self::V;
+    /// Lanes of `x` where `a < b`, else of `y`.
+    unsafe fn select_less(a: Self::V, b: Self::V, x: Self::V, y: Self::V) -> Self::V;
     /// Sum of the lanes.
     unsafe fn reduce_add(v: Self::V) -> f32;
     /// Largest lane.
     unsafe fn reduce_max(v: Self::V) -> f32;
     /// Writes a block of `LANES` x `LANES` transposed; strides in elements between rows.
     unsafe fn transpose_block(from: *const f32, from_stride: usize, to: *mut f32, to_stride: usize);
+    /// `n` bfloat16 numbers as float32: all lanes, or the first and zeros.
+    unsafe fn load_bf16(p: *const u16, n: usize) -> Self::V;
+    /// The first `n` lanes to bfloat16, to the nearest, ties to even.
+    unsafe fn store_bf16(p: *mut u16, v: Self::V, n: usize);
+    /// Pairs of bfloat16 numbers in 32-bit lanes, `first` in the lower half.
+    unsafe fn pair_bf16(first: Self::V, second: Self::V) -> Self::V;
+    /// `n` pairs of the bfloat16 numbers of two rows; the other lanes zero.
+    unsafe fn interleave_bf16(first: *const u16, second: *const u16, n: usize) -> Self::V;
+    /// `acc` plus the products of two lanes' pairs.
+    unsafe fn dot_bf16(a: Self::V, b: Self::V, acc: Self::V) -> Self::V;
     /// 1 / x within 2 units in the last place, for x in [1, 2^100].
     #[inline(always)]
     unsafe fn reciprocal(x: Self::V) -> Self::V {
@@ -145,6 +179,13 @@ pub(crate) trait Simd: Copy {
             let p = Self::add(Self::fma(p, Self::mul(r, r), r), Self::splat(1.0));
             Self::mul(p, Self::pow2_of_shifted(shifted))
         }
+    }
+
+    /// 1 / (1 + e^-x) within .0003 of itself: an eighth of what rounding to bfloat16 may move it by.
+    #[inline(always)]
+    unsafe fn sigmoid_rough(x: Self::V) -> Self::V {
+        // SAFETY: the caller's promise.
+        unsafe { Self::sigmoid(x) }
     }
 
     /// 1 / (1 + e^-x).
@@ -251,12 +292,80 @@ mod x86 {
             unsafe { _mm512_maskz_mov_ps(_mm512_cmp_ps_mask::<_CMP_LT_OQ>(a, b), x) }
         }
         #[inline(always)]
+        unsafe fn select_less(a: __m512, b: __m512, x: __m512, y: __m512) -> __m512 {
+            unsafe { _mm512_mask_mov_ps(y, _mm512_cmp_ps_mask::<_CMP_LT_OQ>(a, b), x) }
+        }
+        #[inline(always)]
         unsafe fn reduce_add(v: __m512) -> f32 {
             unsafe { _mm512_reduce_add_ps(v) }
         }
         #[inline(always)]
         unsafe fn reduce_max(v: __m512) -> f32 {
             unsafe { _mm512_reduce_max_ps(v) }
+        }
+        /// 2^t of a whole part (which `scalef` takes by itself) and a fraction in [0, 1), by a polynomial of degree 3; what
+        /// overflows is 0 or 1 in the end, so that nothing need be clamped.
+        #[inline(always)]
+        unsafe fn sigmoid_rough(x: __m512) -> __m512 {
+            unsafe {
+                let t = _mm512_mul_ps(x, _mm512_set1_ps(-std::f32::consts::LOG2_E));
+                // The fraction: t less t rounded down.
+                let f = _mm512_reduce_ps::<0x09>(t);
+                let p = _mm512_fmadd_ps(f, _mm512_set1_ps(0.078_024_52), _mm512_set1_ps(0.226_067_16));
+                let p = _mm512_fmadd_ps(p, f, _mm512_set1_ps(0.695_833_54));
+                let p = _mm512_fmadd_ps(p, f, _mm512_set1_ps(0.999_925_22));
+                _mm512_rcp14_ps(_mm512_add_ps(_mm512_scalef_ps(p, t), _mm512_set1_ps(1.0)))
+            }
+        }
+        #[inline(always)]
+        unsafe fn load_bf16(p: *const u16, n: usize) -> __m512 {
+            unsafe {
+                let bits = if n >= 16 {
+                    _mm256_loadu_si256(p.cast())
+                } else {
+                    _mm256_maskz_loadu_epi16((1u32 << n).wrapping_sub(1) as u16, p.cast())
+                };
+                _mm512_castsi512_ps(_mm512_slli_epi32::<16>(_mm512_cvtepu16_epi32(bits)))
+            }
+        }
+        #[inline(always)]
+        unsafe fn store_bf16(p: *mut u16, v: __m512, n: usize) {
+            unsafe {
+                let bits: __m256i = std::mem::transmute(_mm512_cvtneps_pbh(v));
+                if n >= 16 {
+                    _mm256_storeu_si256(p.cast(), bits);
+                } else {
+                    _mm256_mask_storeu_epi16(p.cast(), (1u32 << n).wrapping_sub(1) as u16, bits);
+                }
+            }
+        }
+        #[inline(always)]
+        unsafe fn pair_bf16(first: __m512, second: __m512) -> __m512 {
+            unsafe {
+                let [low, high] = [first, second]
+                    .map(|v| _mm512_cvtepu16_epi32(std::mem::transmute::<__m256bh, __m256i>(_mm512_cvtneps_pbh(v))));
+                _mm512_castsi512_ps(_mm512_or_si512(low, _mm512_slli_epi32::<16>(high)))
+            }
+        }
+        #[inline(always)]
+        unsafe fn interleave_bf16(first: *const u16, second: *const u16, n: usize) -> __m512 {
+            unsafe {
+                let row = |p: *const u16| {
+                    _mm512_cvtepu16_epi32(if n >= 16 {
+                        _mm256_loadu_si256(p.cast())
+                    } else {
+                        _mm256_maskz_loadu_epi16((1u32 << n).wrapping_sub(1) as u16, p.cast())
+                    })
+                };
+                _mm512_castsi512_ps(_mm512_or_si512(row(first), _mm512_slli_epi32::<16>(row(second))))
+            }
+        }
+        #[inline(always)]
+        unsafe fn dot_bf16(a: __m512, b: __m512, acc: __m512) -> __m512 {
+            unsafe {
+                let [a, b] = [a, b].map(|v| std::mem::transmute::<__m512, __m512bh>(v));
+                _mm512_dpbf16_ps(acc, a, b)
+            }
         }
         /// 2^(k / 16) from a table in a register and a polynomial of degree 3 for the rest: a third fewer operations.
         #[inline(always)]
@@ -335,6 +444,20 @@ mod x86 {
         unsafe { _mm256_cmpgt_epi32(_mm256_set1_epi32(n as i32), _mm256_setr_epi32(0, 1, 2, 3, 4, 5, 6, 7)) }
     }
 
+    /// Bits whose upper half is the nearest bfloat16 number, ties to even; what is no number stays none.
+    #[inline(always)]
+    unsafe fn rounded(v: __m256) -> __m256i {
+        // SAFETY: AVX2 is the caller's promise.
+        unsafe {
+            let bits = _mm256_castps_si256(v);
+            let odd = _mm256_and_si256(_mm256_srli_epi32::<16>(bits), _mm256_set1_epi32(1));
+            let up = _mm256_add_epi32(bits, _mm256_add_epi32(odd, _mm256_set1_epi32(0x7fff)));
+            let quiet = _mm256_or_si256(bits, _mm256_set1_epi32(0x40_0000));
+            let none = _mm256_castps_si256(_mm256_cmp_ps::<_CMP_UNORD_Q>(v, v));
+            _mm256_blendv_epi8(up, quiet, none)
+        }
+    }
+
     // SAFETY (whole impl): as above.
     #[allow(clippy::undocumented_unsafe_blocks)]
     impl Simd for Avx2 {
@@ -398,6 +521,63 @@ mod x86 {
         #[inline(always)]
         unsafe fn keep_if_less(a: __m256, b: __m256, x: __m256) -> __m256 {
             unsafe { _mm256_and_ps(_mm256_cmp_ps::<_CMP_LT_OQ>(a, b), x) }
+        }
+        #[inline(always)]
+        unsafe fn load_bf16(p: *const u16, n: usize) -> __m256 {
+            unsafe {
+                let bits = if n >= 8 {
+                    _mm_loadu_si128(p.cast())
+                } else {
+                    let mut whole = [0u16; 8];
+                    whole.as_mut_ptr().copy_from_nonoverlapping(p, n);
+                    _mm_loadu_si128(whole.as_ptr().cast())
+                };
+                _mm256_castsi256_ps(_mm256_slli_epi32::<16>(_mm256_cvtepu16_epi32(bits)))
+            }
+        }
+        #[inline(always)]
+        unsafe fn store_bf16(p: *mut u16, v: __m256, n: usize) {
+            unsafe {
+                let bits = _mm256_srli_epi32::<16>(rounded(v));
+                // Packs within halves; the second permutation brings the two halves' quarters together.
+                let packed = _mm256_permute4x64_epi64::<0b1000>(_mm256_packus_epi32(bits, bits));
+                let packed = _mm256_castsi256_si128(packed);
+                if n >= 8 {
+                    _mm_storeu_si128(p.cast(), packed);
+                } else {
+                    let mut whole = [0u16; 8];
+                    _mm_storeu_si128(whole.as_mut_ptr().cast(), packed);
+                    p.copy_from_nonoverlapping(whole.as_ptr(), n);
+                }
+            }
+        }
+        #[inline(always)]
+        unsafe fn pair_bf16(first: __m256, second: __m256) -> __m256 {
+            unsafe {
+                let low = _mm256_srli_epi32::<16>(rounded(first));
+                let high = _mm256_and_si256(rounded(second), _mm256_set1_epi32(-0x10000));
+                _mm256_castsi256_ps(_mm256_or_si256(low, high))
+            }
+        }
+        #[inline(always)]
+        unsafe fn interleave_bf16(first: *const u16, second: *const u16, n: usize) -> __m256 {
+            unsafe {
+                let bits = |p| _mm256_castps_si256(Self::load_bf16(p, n));
+                let low = _mm256_srli_epi32::<16>(bits(first));
+                _mm256_castsi256_ps(_mm256_or_si256(low, bits(second)))
+            }
+        }
+        #[inline(always)]
+        unsafe fn dot_bf16(a: __m256, b: __m256, acc: __m256) -> __m256 {
+            unsafe {
+                let low = |v| _mm256_castsi256_ps(_mm256_slli_epi32::<16>(_mm256_castps_si256(v)));
+                let high = |v| _mm256_and_ps(v, _mm256_castsi256_ps(_mm256_set1_epi32(-0x10000)));
+                _mm256_fmadd_ps(low(a), low(b), _mm256_fmadd_ps(high(a), high(b), acc))
+            }
+        }
+        #[inline(always)]
+        unsafe fn select_less(a: __m256, b: __m256, x: __m256, y: __m256) -> __m256 {
+            unsafe { _mm256_blendv_ps(y, x, _mm256_cmp_ps::<_CMP_LT_OQ>(a, b)) }
         }
         #[inline(always)]
         unsafe fn reduce_add(v: __m256) -> f32 {
@@ -528,6 +708,36 @@ impl Simd for Portable {
         std::array::from_fn(|i| if a[i] < b[i] { x[i] } else { 0.0 })
     }
     #[inline(always)]
+    unsafe fn load_bf16(p: *const u16, n: usize) -> [f32; N] {
+        std::array::from_fn(|i| if i < n { Bf16(unsafe { *p.add(i) }).to_f32() } else { 0.0 })
+    }
+    #[inline(always)]
+    unsafe fn store_bf16(p: *mut u16, v: [f32; N], n: usize) {
+        for (i, x) in v.into_iter().enumerate().take(n) {
+            unsafe { *p.add(i) = Bf16::from_f32(x).0 };
+        }
+    }
+    #[inline(always)]
+    unsafe fn pair_bf16(first: [f32; N], second: [f32; N]) -> [f32; N] {
+        let bits = |x: f32| u32::from(Bf16::from_f32(x).0);
+        map(first, second, |a, b| f32::from_bits(bits(a) | bits(b) << 16))
+    }
+    #[inline(always)]
+    unsafe fn interleave_bf16(first: *const u16, second: *const u16, n: usize) -> [f32; N] {
+        let bits = |p: *const u16, i: usize| if i < n { u32::from(unsafe { *p.add(i) }) } else { 0 };
+        std::array::from_fn(|i| f32::from_bits(bits(first, i) | bits(second, i) << 16))
+    }
+    #[inline(always)]
+    unsafe fn dot_bf16(a: [f32; N], b: [f32; N], acc: [f32; N]) -> [f32; N] {
+        let low = |x: f32| f32::from_bits(x.to_bits() << 16);
+        let high = |x: f32| f32::from_bits(x.to_bits() & 0xffff_0000);
+        std::array::from_fn(|i| low(a[i]) * low(b[i]) + (high(a[i]) * high(b[i]) + acc[i]))
+    }
+    #[inline(always)]
+    unsafe fn select_less(a: [f32; N], b: [f32; N], x: [f32; N], y: [f32; N]) -> [f32; N] {
+        std::array::from_fn(|i| if a[i] < b[i] { x[i] } else { y[i] })
+    }
+    #[inline(always)]
     unsafe fn reduce_add(v: [f32; N]) -> f32 {
         v.iter().sum()
     }
@@ -545,7 +755,8 @@ impl Simd for Portable {
     }
 }
 
-/// Makes `$name(isa, args…)` of a kernel `$body::<S>(args…)` that is generic over [`Simd`].
+/// Makes `$name(isa, args…)` of a kernel `$body::<S>(args…)` that is generic over [`Simd`]; of `$name[T](…)` likewise
+/// `$body::<S, T>(args…)`, generic over the stored [`Element`] too.
 macro_rules! dispatch {
     ($(#[$meta:meta])* fn $name:ident($($arg:ident: $ty:ty),* $(,)?) = $body:ident) => {
         $(#[$meta])*
@@ -580,6 +791,49 @@ macro_rules! dispatch {
             }
         }
     };
+    ($(#[$meta:meta])* fn $name:ident[$t:ident]($($arg:ident: $ty:ty),* $(,)?) = $body:ident) => {
+        $(#[$meta])*
+        ///
+        /// # Safety
+        /// Pointers must be valid for what the kernel's arguments say; `isa` must be one that this processor has, and
+        /// for bfloat16 one that [`Isa::for_storage`]($crate::cpu::Isa::for_storage) gave.
+        #[allow(clippy::too_many_arguments)]
+        pub(crate) unsafe fn $name<$t: $crate::cpu::element::Element>(isa: $crate::cpu::Isa, $($arg: $ty),*) {
+            #[cfg(target_arch = "x86_64")]
+            #[target_feature(enable = "avx512f,avx512bw,avx512dq,avx512vl,avx2,fma")]
+            #[allow(clippy::too_many_arguments)]
+            unsafe fn avx512<$t: $crate::cpu::element::Element>($($arg: $ty),*) {
+                // SAFETY: the caller's promise.
+                unsafe { $body::<$crate::cpu::simd::Avx512, $t>($($arg),*) }
+            }
+            #[cfg(target_arch = "x86_64")]
+            #[target_feature(enable = "avx512f,avx512bw,avx512dq,avx512vl,avx512bf16,avx2,fma")]
+            #[allow(clippy::too_many_arguments)]
+            unsafe fn avx512_bf16<$t: $crate::cpu::element::Element>($($arg: $ty),*) {
+                // SAFETY: the caller's promise.
+                unsafe { $body::<$crate::cpu::simd::Avx512, $t>($($arg),*) }
+            }
+            #[cfg(target_arch = "x86_64")]
+            #[target_feature(enable = "avx2,fma")]
+            #[allow(clippy::too_many_arguments)]
+            unsafe fn avx2<$t: $crate::cpu::element::Element>($($arg: $ty),*) {
+                // SAFETY: the caller's promise.
+                unsafe { $body::<$crate::cpu::simd::Avx2, $t>($($arg),*) }
+            }
+            // SAFETY: the caller's promise.
+            unsafe {
+                match isa {
+                    #[cfg(target_arch = "x86_64")]
+                    $crate::cpu::Isa::Avx512 if $t::GROUP == 2 => avx512_bf16::<$t>($($arg),*),
+                    #[cfg(target_arch = "x86_64")]
+                    $crate::cpu::Isa::Avx512 => avx512::<$t>($($arg),*),
+                    #[cfg(target_arch = "x86_64")]
+                    $crate::cpu::Isa::Avx2 => avx2::<$t>($($arg),*),
+                    _ => $body::<$crate::cpu::simd::Portable, $t>($($arg),*),
+                }
+            }
+        }
+    };
 }
 pub(crate) use dispatch;
 
@@ -597,6 +851,38 @@ mod tests {
         for (x, y) in x.chunks_exact(S::LANES).zip(y.chunks_exact_mut(S::LANES)) {
             // SAFETY: both chunks are whole vectors.
             unsafe { S::store(y.as_mut_ptr(), S::exp(S::load(x.as_ptr()))) };
+        }
+    }
+
+    dispatch! {
+        /// The rough sigmoid.
+        fn sigmoids(x: &[f32], y: &mut [f32]) = sigmoids_impl
+    }
+
+    #[inline(always)]
+    unsafe fn sigmoids_impl<S: Simd>(x: &[f32], y: &mut [f32]) {
+        for (x, y) in x.chunks_exact(S::LANES).zip(y.chunks_exact_mut(S::LANES)) {
+            // SAFETY: both chunks are whole vectors.
+            unsafe { S::store(y.as_mut_ptr(), S::sigmoid_rough(S::load(x.as_ptr()))) };
+        }
+    }
+
+    #[test]
+    fn the_rough_sigmoid_is_far_closer_than_bfloat16_rounds() {
+        let mut x: Vec<f32> = (-80_000..80_000).step_by(7).map(|i| i as f32 * 1e-3).collect();
+        x.truncate(x.len() / 16 * 16);
+        x[0..4].copy_from_slice(&[-1e30, f32::NEG_INFINITY, 1e30, f32::INFINITY]);
+        for isa in Isa::available() {
+            let mut y = vec![0.0; x.len()];
+            // SAFETY: the instruction set is available.
+            unsafe { sigmoids(isa, &x, &mut y) };
+            assert!(y[..2].iter().all(|&y| (0.0..1e-30).contains(&y)), "{isa:?} {:?}", &y[..2]);
+            assert!(y[2..4].iter().all(|&y| (y - 1.0).abs() < 3e-4), "{isa:?} {:?}", &y[2..4]);
+            for (&x, &y) in x.iter().zip(&y).skip(4) {
+                let exact = 1.0 / (1.0 + (-f64::from(x)).exp());
+                let error = (f64::from(y) - exact).abs() / exact;
+                assert!(error < 3e-4, "{isa:?} {x}: {y:e}, error {error:e}");
+            }
         }
     }
 

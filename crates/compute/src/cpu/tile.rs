@@ -5,9 +5,13 @@
 //! One kernel serves forward and data-gradient convolutions (i: pixels, k: channels and kernel columns, a tap a kernel
 //! row), weight gradients (i: input channels, k: pixels, a tap an image row) and attention. i runs to [`max_rows`], j
 //! over [`PANEL_VECTORS`] vectors; operands are read in place, A by broadcast, so nothing is packed but weights.
+//!
+//! Where operands are bfloat16, k runs by pairs ([`Element::GROUP`]): B's rows hold pairs, and A's element is the pair of
+//! two neighbours in k, which is in place where A is contiguous in k and packed where it is contiguous in i.
 
 #[cfg(target_arch = "x86_64")]
 use super::simd::{Avx2, Avx512};
+use super::element::{Bf16, Element};
 use super::simd::{Isa, Portable, Simd, prefetch};
 
 /// Vectors across a tile.
@@ -18,9 +22,9 @@ pub(crate) const MAX_TAPS: usize = 64;
 
 /// Where one tap's operands start.
 #[derive(Clone, Copy)]
-pub(crate) struct Tap {
-    pub a: *const f32,
-    pub b: *const f32,
+pub(crate) struct Tap<T = f32> {
+    pub a: *const T,
+    pub b: *const T,
 }
 
 /// What a tile's accumulators start from.
@@ -33,20 +37,28 @@ pub(crate) enum Init {
     Row(*const f32),
 }
 
-/// One tile's operands. `cols` is at most the panel's lanes; B is read, never used, up to the panel's end.
-pub(crate) struct Tile<'a> {
-    pub taps: &'a [Tap],
+/// One tile's operands, in elements of T, and its result, in elements of C. `cols` is at most the panel's lanes; B is read,
+/// never used, up to the panel's end.
+pub(crate) struct Tile<'a, T = f32, C = T> {
+    pub taps: &'a [Tap<T>],
+    /// Summed elements. A last group that they do not fill is zero in B beyond them, and, where A is contiguous in i, in
+    /// A; contiguous in k, A is not read beyond them.
     pub k: usize,
     pub a_i: usize,
+    /// Elements between groups of k.
     pub a_k: usize,
+    /// Likewise.
     pub b_k: usize,
-    pub c: *mut f32,
+    pub c: *mut C,
     pub c_i: usize,
     pub cols: usize,
     pub init: Init,
 }
 
-type TileFn = unsafe fn(&Tile);
+type TileFn<T, C> = unsafe fn(&Tile<T, C>);
+
+/// By vectors - 1, then rows - 1.
+type TileFns<T, C> = [[TileFn<T, C>; MAX_ROWS]; PANEL_VECTORS];
 
 /// Rows of a tile at most: what the instruction set's registers hold.
 const MAX_ROWS: usize = 14;
@@ -57,10 +69,37 @@ pub(crate) struct Tiles {
     pub lanes: usize,
     /// Rows of a tile at most.
     pub max_rows: usize,
-    /// By vectors - 1, then rows - 1: A contiguous in k (a_k = 1).
-    along_k: [[TileFn; MAX_ROWS]; PANEL_VECTORS],
-    /// The same: A contiguous in i (a_i = 1).
-    along_i: [[TileFn; MAX_ROWS]; PANEL_VECTORS],
+    /// A contiguous in k (a_k is a group).
+    along_k: TileFns<f32, f32>,
+    along_k_bf16: TileFns<Bf16, Bf16>,
+    /// A contiguous in i (a_i is a group).
+    along_i: TileFns<f32, f32>,
+    along_i_bf16: TileFns<Bf16, f32>,
+}
+
+/// The kernels of an element's products: results are stored as the operands are where A is contiguous in k, and in float32
+/// where it is contiguous in i.
+pub(crate) trait Product: Element {
+    fn along_k(tiles: &Tiles) -> &TileFns<Self, Self>;
+    fn along_i(tiles: &Tiles) -> &TileFns<Self, f32>;
+}
+
+impl Product for f32 {
+    fn along_k(tiles: &Tiles) -> &TileFns<f32, f32> {
+        &tiles.along_k
+    }
+    fn along_i(tiles: &Tiles) -> &TileFns<f32, f32> {
+        &tiles.along_i
+    }
+}
+
+impl Product for Bf16 {
+    fn along_k(tiles: &Tiles) -> &TileFns<Bf16, Bf16> {
+        &tiles.along_k_bf16
+    }
+    fn along_i(tiles: &Tiles) -> &TileFns<Bf16, f32> {
+        &tiles.along_i_bf16
+    }
 }
 
 impl Tiles {
@@ -80,27 +119,27 @@ impl Tiles {
         PANEL_VECTORS * self.lanes
     }
 
-    /// Runs one tile of `rows` rows; `tile.a_k` must be 1.
+    /// Runs one tile of `rows` rows; `tile.a_k` must be a group.
     ///
     /// # Safety
     /// The tile's pointers must be valid: A for rows x k, B for k rows of as many whole vectors as `cols` needs, C for
     /// rows x `cols`.
     #[inline]
-    pub unsafe fn along_k(&self, rows: usize, tile: &Tile) {
+    pub unsafe fn along_k<T: Product>(&self, rows: usize, tile: &Tile<T>) {
         let vectors = tile.cols.div_ceil(self.lanes);
         // SAFETY: the caller's promise.
-        unsafe { self.along_k[vectors - 1][rows - 1](tile) }
+        unsafe { T::along_k(self)[vectors - 1][rows - 1](tile) }
     }
 
-    /// Runs one tile of `rows` rows; `tile.a_i` must be 1.
+    /// Runs one tile of `rows` rows; `tile.a_i` must be a group.
     ///
     /// # Safety
     /// As [`Tiles::along_k`].
     #[inline]
-    pub unsafe fn along_i(&self, rows: usize, tile: &Tile) {
+    pub unsafe fn along_i<T: Product>(&self, rows: usize, tile: &Tile<T, f32>) {
         let vectors = tile.cols.div_ceil(self.lanes);
         // SAFETY: the caller's promise.
-        unsafe { self.along_i[vectors - 1][rows - 1](tile) }
+        unsafe { T::along_i(self)[vectors - 1][rows - 1](tile) }
     }
 
     /// Cuts `n` rows into tiles of nearly equal size: `(tiles, rows of the larger ones, how many are larger)`.
@@ -131,10 +170,11 @@ impl RowSplit {
 }
 
 #[inline(always)]
-unsafe fn tile<S: Simd, const ROWS: usize, const VECTORS: usize, const ALONG_I: bool>(t: &Tile) {
+unsafe fn tile<S: Simd, T: Element, C: Element, const ROWS: usize, const VECTORS: usize, const ALONG_I: bool>(
+    t: &Tile<T, C>,
+) {
     // SAFETY: the caller's promise for every pointer below.
     unsafe {
-        let full = t.cols == VECTORS * S::LANES;
         let last = t.cols - (VECTORS - 1) * S::LANES;
         let lanes = |v: usize| if v + 1 == VECTORS { last } else { S::LANES };
         let mut acc = [[S::zero(); VECTORS]; ROWS];
@@ -151,7 +191,7 @@ unsafe fn tile<S: Simd, const ROWS: usize, const VECTORS: usize, const ALONG_I: 
             Init::C => {
                 for (i, row) in acc.iter_mut().enumerate() {
                     for (v, x) in row.iter_mut().enumerate() {
-                        *x = S::load_n(t.c.add(i * t.c_i + v * S::LANES), lanes(v));
+                        *x = C::load_n::<S>(t.c.add(i * t.c_i + v * S::LANES), lanes(v));
                     }
                 }
             }
@@ -163,52 +203,65 @@ unsafe fn tile<S: Simd, const ROWS: usize, const VECTORS: usize, const ALONG_I: 
                 }
             }
         }
+        let group = T::GROUP;
+        let step = |i: usize| if ALONG_I { i * group } else { i * t.a_i };
         for tap in t.taps {
             let (mut a, mut b) = (tap.a, tap.b);
-            for _ in 0..t.k {
+            // Contiguous in i, A is packed: its last group is filled up with zeros.
+            let groups = if ALONG_I { t.k.div_ceil(group) } else { t.k / group };
+            for _ in 0..groups {
                 let mut bv = [S::zero(); VECTORS];
                 for (v, x) in bv.iter_mut().enumerate() {
-                    *x = S::load(b.add(v * S::LANES));
+                    *x = T::load_groups::<S>(b.add(v * S::LANES * group));
                 }
                 for (i, row) in acc.iter_mut().enumerate() {
-                    let x = S::splat(*a.add(if ALONG_I { i } else { i * t.a_i }));
+                    let x = T::splat_group::<S>(a.add(step(i)));
                     for (v, c) in row.iter_mut().enumerate() {
-                        *c = S::fma(x, bv[v], *c);
+                        *c = T::dot::<S>(x, bv[v], *c);
                     }
                 }
-                a = a.add(if ALONG_I { t.a_k } else { 1 });
+                a = a.add(if ALONG_I { t.a_k } else { group });
                 b = b.add(t.b_k);
+            }
+            if groups * group < t.k {
+                for (i, row) in acc.iter_mut().enumerate() {
+                    let x = T::splat_single::<S>(a.add(step(i)));
+                    for (v, c) in row.iter_mut().enumerate() {
+                        *c = T::dot::<S>(x, T::load_groups::<S>(b.add(v * S::LANES * group)), *c);
+                    }
+                }
             }
         }
         for (i, row) in acc.iter().enumerate() {
             for (v, x) in row.iter().enumerate() {
-                let p = t.c.add(i * t.c_i + v * S::LANES);
-                if full { S::store(p, *x) } else { S::store_n(p, *x, lanes(v)) }
+                C::store_n::<S>(t.c.add(i * t.c_i + v * S::LANES), *x, lanes(v));
             }
         }
     }
 }
 
-/// A table of one instruction set's kernels for each number of rows.
+/// A table of one instruction set's kernels of one element for each number of rows.
+macro_rules! tile_fns {
+    ($simd:ident, $t:ty, $c:ty, $along_i:literal, [$($feature:literal)?], $($rows:literal)*) => {{
+        $(#[target_feature(enable = $feature)])?
+        unsafe fn run<const ROWS: usize, const VECTORS: usize>(t: &Tile<$t, $c>) {
+            // SAFETY: the caller's promise.
+            unsafe { tile::<$simd, $t, $c, ROWS, VECTORS, $along_i>(t) }
+        }
+        [[$(run::<$rows, 1>),*], [$(run::<$rows, 2>),*]]
+    }};
+}
+
+/// All tables of one instruction set: what its float32 kernels and its bfloat16 kernels need.
 macro_rules! tiles {
-    ($name:ident, $simd:ident, $max_rows:expr, [$($feature:literal)?], $($rows:literal)*) => {
-        static $name: Tiles = {
-            $(#[target_feature(enable = $feature)])?
-            unsafe fn along_k<const ROWS: usize, const VECTORS: usize>(t: &Tile) {
-                // SAFETY: the caller's promise.
-                unsafe { tile::<$simd, ROWS, VECTORS, false>(t) }
-            }
-            $(#[target_feature(enable = $feature)])?
-            unsafe fn along_i<const ROWS: usize, const VECTORS: usize>(t: &Tile) {
-                // SAFETY: the caller's promise.
-                unsafe { tile::<$simd, ROWS, VECTORS, true>(t) }
-            }
-            Tiles {
-                lanes: $simd::LANES,
-                max_rows: $max_rows,
-                along_k: [[$(along_k::<$rows, 1>),*], [$(along_k::<$rows, 2>),*]],
-                along_i: [[$(along_i::<$rows, 1>),*], [$(along_i::<$rows, 2>),*]],
-            }
+    ($name:ident, $simd:ident, $max_rows:expr, $features:tt, $bf16:tt, $($rows:literal)*) => {
+        static $name: Tiles = Tiles {
+            lanes: $simd::LANES,
+            max_rows: $max_rows,
+            along_k: tile_fns!($simd, f32, f32, false, $features, $($rows)*),
+            along_k_bf16: tile_fns!($simd, Bf16, Bf16, false, $bf16, $($rows)*),
+            along_i: tile_fns!($simd, f32, f32, true, $features, $($rows)*),
+            along_i_bf16: tile_fns!($simd, Bf16, f32, true, $bf16, $($rows)*),
         };
     };
 }
@@ -216,7 +269,14 @@ macro_rules! tiles {
 // 14 x 2 accumulators and 2 vectors of B of AVX-512's 32 registers; 6 x 2 and 2 of AVX2's 16. Rows beyond the
 // maximum are never asked for: they repeat the last.
 #[cfg(target_arch = "x86_64")]
-tiles!(AVX512, Avx512, 14, ["avx512f,avx512bw,avx512dq,avx512vl,avx2,fma"], 1 2 3 4 5 6 7 8 9 10 11 12 13 14);
+tiles!(
+    AVX512,
+    Avx512,
+    14,
+    ["avx512f,avx512bw,avx512dq,avx512vl,avx2,fma"],
+    ["avx512f,avx512bw,avx512dq,avx512vl,avx512bf16,avx2,fma"],
+    1 2 3 4 5 6 7 8 9 10 11 12 13 14
+);
 #[cfg(target_arch = "x86_64")]
-tiles!(AVX2, Avx2, 6, ["avx2,fma"], 1 2 3 4 5 6 6 6 6 6 6 6 6 6);
-tiles!(PORTABLE, Portable, 4, [], 1 2 3 4 4 4 4 4 4 4 4 4 4 4);
+tiles!(AVX2, Avx2, 6, ["avx2,fma"], ["avx2,fma"], 1 2 3 4 5 6 6 6 6 6 6 6 6 6);
+tiles!(PORTABLE, Portable, 4, [], [], 1 2 3 4 4 4 4 4 4 4 4 4 4 4);

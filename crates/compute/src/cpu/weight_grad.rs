@@ -2,15 +2,18 @@
 //!
 //! `dW[kh][kw, in][out] = sum over pixels x[pixel + (kh, kw)][in] * dy[pixel][out]`. The pixels are cut into chunks and the
 //! rows of dW into slices, by shape alone; a work item forms one slice over one chunk, and the chunks are then summed
-//! in order.
+//! in order. Where tensors are bfloat16 the summed pixels go by pairs, and so both operands of a band are copied to rows
+//! of pairs first.
 
 use rayon::prelude::*;
 
 use crate::graph::ConvGeometry;
 
-use super::scratch::{Shared, Tensor, copy_padded, with_scratch};
-use super::simd::Isa;
-use super::tile::{Init, MAX_TAPS, Tap, Tile, Tiles};
+use super::element::Element;
+use super::elementwise::for_channels;
+use super::scratch::{Shared, Tensor, copy_padded, floats, with_scratch};
+use super::simd::{Isa, Simd, dispatch};
+use super::tile::{Init, MAX_TAPS, Product, Tap, Tile, Tiles};
 
 /// The partial results of all chunks together stay under this many elements.
 const PARTIAL_ELEMENTS: usize = 1 << 20;
@@ -107,8 +110,14 @@ impl WeightGrad {
     /// # Safety
     /// Tensors must be valid and of the shapes that this was made for; dy's memory must be readable up to the end of
     /// the vector that its last channel lies in.
-    pub unsafe fn run(&self, isa: Isa, x: Tensor, dy: Tensor, partial: &mut [f32], out: &mut [f32]) {
-        let tiles = Tiles::of(isa);
+    pub unsafe fn run<T: Product>(
+        &self,
+        isa: Isa,
+        x: Tensor<T>,
+        dy: Tensor<T>,
+        partial: &mut [f32],
+        out: &mut [f32],
+    ) {
         let len = self.len();
         let shared = Shared(partial.as_mut_ptr());
         (0..self.chunks * self.slices).into_par_iter().for_each(|item| {
@@ -116,17 +125,25 @@ impl WeightGrad {
             // SAFETY: each item writes its slice of its chunk's partial result.
             unsafe {
                 let to = shared.get().add(chunk * len);
-                self.item(tiles, x, dy, chunk, slice, to);
+                self.item(isa, x, dy, chunk, slice, to);
             }
         });
         sum_chunks(partial, self.chunks, out);
     }
 
-    unsafe fn item(&self, tiles: &Tiles, x: Tensor, dy: Tensor, chunk: usize, slice: usize, out: *mut f32) {
+    unsafe fn item<T: Product>(
+        &self,
+        isa: Isa,
+        x: Tensor<T>,
+        dy: Tensor<T>,
+        chunk: usize,
+        slice: usize,
+        out: *mut f32,
+    ) {
         let g = &self.geometry;
-        let run_rows = self.run_rows();
+        let tiles = Tiles::of(isa);
         // The tiles of all kernel rows, cut evenly between the slices.
-        let split = tiles.split_rows(run_rows);
+        let split = tiles.split_rows(self.run_rows());
         let all: Vec<(usize, usize, usize)> =
             (0..g.kernel.0).flat_map(|kh| split.iter().map(move |(m, rows)| (kh, m, rows))).collect();
         debug_assert_eq!(all.len(), g.kernel.0 * split.len());
@@ -136,39 +153,138 @@ impl WeightGrad {
             let init = if i == 0 { Init::Zero } else { Init::C };
             // SAFETY: bands lie in the tensors; `mine` are rows of dW that no other item writes.
             unsafe {
-                if g.is_pointwise() {
-                    self.pointwise_band(tiles, x, dy, band, mine, init, out);
-                } else {
-                    self.window_band(tiles, x, dy, band, mine, init, out);
-                }
+                self.with_operands(x, dy, band, |operands, scratch| {
+                    if T::GROUP == 1 {
+                        self.multiply(tiles, operands, mine, init, out);
+                    } else {
+                        let pairs = self.pair_up(isa, operands, mine, scratch);
+                        self.multiply(tiles, pairs, mine, init, out);
+                    }
+                });
             }
         }
     }
 
-    #[allow(clippy::too_many_arguments)]
-    unsafe fn pointwise_band(
+    /// Calls `f` with a band's operands, in place or copied with zeros around, and a scratch behind them that has room for
+    /// their pairs.
+    unsafe fn with_operands<T: Product>(
+        &self,
+        x: Tensor<T>,
+        dy: Tensor<T>,
+        band: &Band,
+        f: impl FnOnce(Operands<T>, *mut T),
+    ) {
+        let g = &self.geometry;
+        let [_, h, w, c] = self.input;
+        let [_, oh, ow, cols] = self.output;
+        let count = band.end - band.start;
+        // SAFETY: the scratch holds the padded rows that the band needs, and then the pairs.
+        unsafe {
+            if g.is_pointwise() {
+                let operands = Operands {
+                    x: x.pixel(band.start),
+                    x_row: 0,
+                    x_pixel: x.pixel_stride,
+                    dy: dy.pixel(band.start),
+                    dy_row: 0,
+                    dy_pixel: dy.pixel_stride,
+                    rows: 1,
+                    k: count,
+                };
+                return with_scratch(floats::<T>(operands.pairs_len(1, c, cols)), |scratch| {
+                    f(operands, scratch.cast())
+                });
+            }
+            let rows = (count - 1) * g.stride.0 + g.kernel.0;
+            let scratch_cols = (ow - 1) * g.stride.1 + g.kernel.1;
+            let operands = Operands {
+                x: std::ptr::null(),
+                x_row: scratch_cols * c,
+                x_pixel: g.stride.1 * c,
+                dy: dy.pixel((band.image * oh + band.start) * ow),
+                dy_row: ow * dy.pixel_stride,
+                dy_pixel: dy.pixel_stride,
+                rows: count,
+                k: ow,
+            };
+            let padded = (rows * scratch_cols * c).next_multiple_of(64);
+            let len = padded + operands.pairs_len(rows, self.run_rows(), cols);
+            with_scratch(floats::<T>(len), |scratch| {
+                let scratch = scratch.cast::<T>();
+                let first = (band.start * g.stride.0) as isize - g.pad[0] as isize;
+                let left = -(g.pad[1] as isize);
+                let image = x.pixel(band.image * h * w);
+                copy_padded(image, [h, w, c], x.pixel_stride, (first, rows), (left, scratch_cols), scratch);
+                f(Operands { x: scratch, ..operands }, scratch.add(padded));
+            });
+        }
+    }
+
+    /// Copies the operands to rows of pairs of pixels, of x only what the tiles of `mine` read.
+    unsafe fn pair_up<T: Product>(
+        &self,
+        isa: Isa,
+        from: Operands<T>,
+        mine: &[(usize, usize, usize)],
+        scratch: *mut T,
+    ) -> Operands<T> {
+        let stride = self.geometry.stride.0;
+        let low = mine.iter().map(|&(_, m, _)| m).min().unwrap_or(0);
+        let high = mine.iter().map(|&(_, m, rows)| m + rows).max().unwrap_or(0);
+        let needed = |row: usize| {
+            mine.iter().any(|&(kh, _, _)| {
+                row >= kh && (row - kh).is_multiple_of(stride) && (row - kh) / stride < from.rows
+            })
+        };
+        let cols = self.output[3];
+        let (run, width, pairs) = (high - low, cols.next_multiple_of(PAIR_COLS), from.k.div_ceil(2));
+        let rows = (from.rows - 1) * stride + self.geometry.kernel.0;
+        let (x_row, dy_row) = (pairs * run * 2, pairs * width * 2);
+        // SAFETY: the scratch has room for all rows of pairs; the operands hold `k` pixels a row.
+        unsafe {
+            let dy = scratch.add((rows * x_row).next_multiple_of(64));
+            for row in (0..rows).filter(|&row| needed(row)) {
+                let x = from.x.add(row * from.x_row + low);
+                pair_pixels(isa, x, from.x_pixel, from.k, run, scratch.add(row * x_row), run);
+            }
+            for row in 0..from.rows {
+                let from_row = from.dy.add(row * from.dy_row);
+                pair_pixels(isa, from_row, from.dy_pixel, from.k, cols, dy.add(row * dy_row), width);
+            }
+            // The rows' first channel would lie before the pairs: it is never read.
+            let x = scratch.wrapping_sub(low * 2);
+            Operands { x, x_row, x_pixel: run * 2, dy, dy_row, dy_pixel: width * 2, ..from }
+        }
+    }
+
+    /// Forms the tiles of `mine` from a band's operands.
+    unsafe fn multiply<T: Product>(
         &self,
         tiles: &Tiles,
-        x: Tensor,
-        dy: Tensor,
-        band: &Band,
+        from: Operands<T>,
         mine: &[(usize, usize, usize)],
         init: Init,
         out: *mut f32,
     ) {
         let cols = self.output[3];
+        let run_rows = self.run_rows();
+        let mut taps = [Tap { a: from.x, b: from.dy }; MAX_TAPS];
         for col in (0..cols).step_by(tiles.panel()) {
-            for &(_, m, rows) in mine {
+            for &(kh, m, rows) in mine {
                 // SAFETY: as the caller's.
                 unsafe {
-                    let taps = [Tap { a: x.pixel(band.start).add(m), b: dy.pixel(band.start).add(col) }];
+                    for (i, tap) in taps[..from.rows].iter_mut().enumerate() {
+                        let row = i * self.geometry.stride.0 + kh;
+                        tap.a = from.x.wrapping_add(row * from.x_row + m * T::GROUP);
+                        tap.b = from.dy.add(i * from.dy_row + col * T::GROUP);
+                    }
                     let tile = Tile {
-                        taps: &taps,
-                        k: band.end - band.start,
-                        a_i: 1,
-                        a_k: x.pixel_stride,
-                        b_k: dy.pixel_stride,
-                        c: out.add(m * cols + col),
+                        taps: &taps[..from.rows],
+                        k: from.k,
+                        a_i: T::GROUP,
+                        a_k: from.x_pixel,
+                        b_k: from.dy_pixel,
+                        c: out.add((kh * run_rows + m) * cols + col),
                         c_i: cols,
                         cols: tiles.panel().min(cols - col),
                         init,
@@ -178,54 +294,85 @@ impl WeightGrad {
             }
         }
     }
+}
 
-    #[allow(clippy::too_many_arguments)]
-    unsafe fn window_band(
-        &self,
-        tiles: &Tiles,
-        x: Tensor,
-        dy: Tensor,
-        band: &Band,
-        mine: &[(usize, usize, usize)],
-        init: Init,
-        out: *mut f32,
-    ) {
-        let g = &self.geometry;
-        let [_, h, w, c] = self.input;
-        let [_, oh, ow, cols] = self.output;
-        let rows = (band.end - band.start - 1) * g.stride.0 + g.kernel.0;
-        let scratch_cols = (ow - 1) * g.stride.1 + g.kernel.1;
-        let run_rows = self.run_rows();
-        with_scratch(rows * scratch_cols * c, |scratch| {
-            // SAFETY: the scratch holds the padded rows that the band needs.
-            unsafe {
-                let first = (band.start * g.stride.0) as isize - g.pad[0] as isize;
-                let left = -(g.pad[1] as isize);
-                let image = x.pixel(band.image * h * w);
-                copy_padded(image, [h, w, c], x.pixel_stride, (first, rows), (left, scratch_cols), scratch);
-                let count = band.end - band.start;
-                let mut taps = [Tap { a: scratch, b: scratch }; MAX_TAPS];
-                for col in (0..cols).step_by(tiles.panel()) {
-                    for &(kh, m, tile_rows) in mine {
-                        for (i, tap) in taps[..count].iter_mut().enumerate() {
-                            tap.a = scratch.add((i * g.stride.0 + kh) * scratch_cols * c + m);
-                            tap.b = dy.pixel((band.image * oh + band.start + i) * ow).add(col);
-                        }
-                        let tile = Tile {
-                            taps: &taps[..count],
-                            k: ow,
-                            a_i: 1,
-                            a_k: g.stride.1 * c,
-                            b_k: dy.pixel_stride,
-                            c: out.add((kh * run_rows + m) * cols + col),
-                            c_i: cols,
-                            cols: tiles.panel().min(cols - col),
-                            init,
-                        };
-                        tiles.along_i(tile_rows, &tile);
-                    }
-                }
+/// Columns of pairs of the result's gradient are filled up to a multiple of this: a panel's vectors.
+const PAIR_COLS: usize = 32;
+
+/// A band's operands, in elements: rows of pixels, or rows of pairs of them.
+#[derive(Clone, Copy)]
+struct Operands<T> {
+    /// The first source row's channels (and kernel columns).
+    x: *const T,
+    x_row: usize,
+    x_pixel: usize,
+    /// The first result row's channels.
+    dy: *const T,
+    dy_row: usize,
+    dy_pixel: usize,
+    /// Rows of the result, at most [`MAX_TAPS`].
+    rows: usize,
+    /// Pixels of a row.
+    k: usize,
+}
+
+impl<T: Element> Operands<T> {
+    /// Elements that pairs of these take, with `rows` of the source of `run` channels; none where there are no pairs.
+    fn pairs_len(&self, rows: usize, run: usize, cols: usize) -> usize {
+        if T::GROUP == 1 {
+            return 0;
+        }
+        let pair = rows * run + self.rows * cols.next_multiple_of(PAIR_COLS);
+        self.k.div_ceil(2) * pair * 2 + 64
+    }
+}
+
+/// A row of `k` pixels of `len` channels to pairs, `width` apart; a last pixel without a neighbour is paired with zeros.
+unsafe fn pair_pixels<T: Element>(
+    isa: Isa,
+    from: *const T,
+    pixel: usize,
+    k: usize,
+    len: usize,
+    to: *mut T,
+    width: usize,
+) {
+    // SAFETY: the caller's promise: k pixels of `len` channels, room for their pairs.
+    unsafe {
+        pair_rows(isa, from, pixel, k / 2, len, to, width * 2);
+        if !k.is_multiple_of(2) {
+            let (from, to) = (from.add((k - 1) * pixel), to.add(k / 2 * width * 2));
+            for c in 0..len {
+                *to.add(2 * c) = *from.add(c);
+                *to.add(2 * c + 1) = T::default();
             }
-        });
+        }
+    }
+}
+
+dispatch! {
+    /// `pairs` times two rows of `len` 16-bit elements, `pixel` apart, to one row of pairs; the rows of pairs `step` apart.
+    fn pair_rows[T](from: *const T, pixel: usize, pairs: usize, len: usize, to: *mut T, step: usize) = pair_rows_impl
+}
+
+#[inline(always)]
+unsafe fn pair_rows_impl<S: Simd, T: Element>(
+    from: *const T,
+    pixel: usize,
+    pairs: usize,
+    len: usize,
+    to: *mut T,
+    step: usize,
+) {
+    // SAFETY: the caller's promise.
+    unsafe {
+        for p in 0..pairs {
+            let (first, to) = (from.add(2 * p * pixel), to.add(p * step));
+            let second = first.add(pixel);
+            for_channels!(S, len, |c, n| {
+                let pair = S::interleave_bf16(first.add(c).cast(), second.add(c).cast(), n);
+                S::store_n(to.add(2 * c).cast(), pair, n)
+            })
+        }
     }
 }

@@ -80,7 +80,7 @@ impl Features {
         let mut features = Features { taps: Vec::new(), lens: Vec::new(), targets: vec![Vec::new(); items] };
         let mut run: Option<([usize; 3], Passes)> = None;
         let on_device = match place {
-            Place::Cpu(_) => None,
+            Place::Cpu(..) => None,
             Place::Gpu(device, ..) => {
                 Some(DeviceBuffer::from_slice(device, &params.values).map_err(ModelError::from)?)
             }

@@ -56,7 +56,7 @@ impl Passes {
     pub(super) fn new(place: &Place, plan: Plan) -> Result<Passes, ModelError> {
         let plan = Arc::new(plan);
         Ok(match place {
-            Place::Cpu(pool) => Passes::Cpu(Box::new(Executor::new(plan, Arc::clone(pool)))),
+            Place::Cpu(pool, _) => Passes::Cpu(Box::new(Executor::new(plan, Arc::clone(pool)))),
             Place::Gpu(device, precision, _) => {
                 let outputs = plan.outputs.iter().map(|(_, view)| vec![0.0; view.len()]).collect();
                 let executor = cuda::Executor::new(device, plan, *precision)?;

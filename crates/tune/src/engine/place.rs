@@ -2,13 +2,14 @@
 
 use std::sync::Arc;
 
+use onsa_compute::Storage;
 use onsa_compute::cuda::{CudaError, Device, Precision};
 
 /// Where networks run.
 #[derive(Clone)]
 pub enum Place {
-    /// On the processor, in float32, with these threads.
-    Cpu(Arc<rayon::ThreadPool>),
+    /// On the processor, with these threads; training stores tensors so, all else in float32.
+    Cpu(Arc<rayon::ThreadPool>, Storage),
     /// On a GPU; the threads do what stays on the host.
     Gpu(Device, Precision, Arc<rayon::ThreadPool>),
 }
@@ -60,18 +61,20 @@ impl Wanted {
 }
 
 impl Place {
-    /// Takes the wanted device into use. `amp`: bfloat16 on a GPU, else float32.
+    /// Takes the wanted device into use. `amp`: bfloat16 on a GPU, and in training on a processor that has instructions
+    /// for it; else float32.
     ///
     /// # Errors
     /// A GPU that was asked for by name cannot be used.
     pub fn open(wanted: Wanted, amp: bool, pool: Arc<rayon::ThreadPool>) -> Result<Place, PlaceError> {
         let precision = if amp { Precision::Bf16 } else { Precision::Float32 };
+        let storage = if amp && Storage::bf16_is_fast() { Storage::Bf16 } else { Storage::Float32 };
         match wanted {
-            Wanted::Cpu => Ok(Place::Cpu(pool)),
+            Wanted::Cpu => Ok(Place::Cpu(pool, storage)),
             Wanted::Gpu(number) => Ok(Place::Gpu(Device::open(number)?, precision, pool)),
             Wanted::Auto => Ok(match Device::open(0) {
                 Ok(device) => Place::Gpu(device, precision, pool),
-                Err(_) => Place::Cpu(pool),
+                Err(_) => Place::Cpu(pool, storage),
             }),
         }
     }
@@ -79,14 +82,23 @@ impl Place {
     /// The host's threads.
     pub fn pool(&self) -> &Arc<rayon::ThreadPool> {
         match self {
-            Place::Cpu(pool) | Place::Gpu(_, _, pool) => pool,
+            Place::Cpu(pool, _) | Place::Gpu(_, _, pool) => pool,
         }
     }
 
-    /// What provenance says of it: `cpu`, or the GPU's number, name and element type.
+    /// What training stores tensors in on the processor; on a GPU its own precision counts.
+    pub fn storage(&self) -> Storage {
+        match self {
+            Place::Cpu(_, storage) => *storage,
+            Place::Gpu(..) => Storage::Float32,
+        }
+    }
+
+    /// What provenance says of it: `cpu` and what training stores tensors in, or the GPU's number, name and element type.
     pub fn describe(&self) -> String {
         match self {
-            Place::Cpu(_) => "cpu".to_owned(),
+            Place::Cpu(_, Storage::Float32) => "cpu (float32)".to_owned(),
+            Place::Cpu(_, Storage::Bf16) => "cpu (bfloat16)".to_owned(),
             Place::Gpu(device, precision, _) => {
                 let kind = if *precision == Precision::Bf16 { "bfloat16" } else { "float32" };
                 format!("cuda:{} ({}, {kind})", device.info().ordinal, device.info().name)
@@ -97,7 +109,7 @@ impl Place {
 
 impl From<Arc<rayon::ThreadPool>> for Place {
     fn from(pool: Arc<rayon::ThreadPool>) -> Place {
-        Place::Cpu(pool)
+        Place::Cpu(pool, Storage::Float32)
     }
 }
 

@@ -4,7 +4,7 @@ use std::sync::Arc;
 use std::sync::atomic::AtomicBool;
 
 use onsa_compute::cpu::Memory;
-use onsa_compute::{Executor, Mode, Params, Plan, Trainable};
+use onsa_compute::{Executor, Mode, Params, Plan, Storage, Trainable};
 
 use crate::data::batch::Batch;
 use crate::models::{Model, ModelError};
@@ -49,7 +49,8 @@ impl Teacher {
                     self.runs.remove(0);
                 }
                 let plan = Plan::new(&graph, Mode::Inference, &Trainable::nothing(&graph));
-                let mut executor = Executor::without_memory(Arc::new(plan), Arc::clone(&self.pool));
+                let pool = Arc::clone(&self.pool);
+                let mut executor = Executor::without_memory(Arc::new(plan), pool, Storage::Float32);
                 executor.prepare(&self.params);
                 (size, executor)
             }
@@ -69,6 +70,6 @@ impl Teacher {
 
     /// Bytes of its arena.
     pub fn arena_bytes(&self) -> usize {
-        self.runs.iter().map(|(_, run)| run.plan().arena_bytes()).max().unwrap_or(0)
+        self.runs.iter().map(|(_, run)| run.arena_bytes()).max().unwrap_or(0)
     }
 }

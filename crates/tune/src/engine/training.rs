@@ -4,7 +4,7 @@ use std::sync::Arc;
 use std::sync::atomic::AtomicBool;
 
 use onsa_compute::cpu::Memory;
-use onsa_compute::{Executor, Mode, Params, Plan, Trainable};
+use onsa_compute::{Executor, Mode, Params, Plan, Storage, Trainable};
 
 use super::features::{Features, FeaturesError, cut};
 use super::teacher::Teacher;
@@ -22,6 +22,7 @@ pub struct TrainStep {
     model: Model,
     trainable: Trainable,
     pool: Arc<rayon::ThreadPool>,
+    storage: Storage,
     loss: Loss,
     /// Where the frozen part has been run once for all items: then the trained part alone runs.
     features: Option<Features>,
@@ -81,7 +82,7 @@ pub enum StepError {
 }
 
 impl TrainStep {
-    /// Takes a model and what of it is trained.
+    /// Takes a model and what of it is trained; tensors are stored in float32.
     pub fn new(
         model: &Model,
         trainable: Trainable,
@@ -96,11 +97,22 @@ impl TrainStep {
             model: model.clone(),
             trainable,
             pool,
+            storage: Storage::Float32,
             loss,
             features: None,
             teacher: None,
             runs: Vec::new(),
         }
+    }
+
+    /// The same step with tensors stored so.
+    pub fn stored_in(self, storage: Storage) -> TrainStep {
+        TrainStep { storage, ..self }
+    }
+
+    /// What tensors are stored in.
+    pub fn storage(&self) -> Storage {
+        self.storage
     }
 
     /// Learns from this model too from now on (see [`crate::train::loss::distill`]); the loss is configured for it.
@@ -161,7 +173,7 @@ impl TrainStep {
                 };
                 let plan = Plan::new(&graph, Mode::Training, &self.trainable);
                 let levels = model.levels.iter().map(|l| (l.height, l.width)).collect();
-                let executor = Executor::without_memory(Arc::new(plan), Arc::clone(&self.pool));
+                let executor = Executor::without_memory(Arc::new(plan), Arc::clone(&self.pool), self.storage);
                 SizedRun { size, levels, executor }
             }
         };
@@ -219,7 +231,7 @@ impl TrainStep {
 
     /// Bytes of the largest arena made so far, the teacher's with it.
     pub fn arena_bytes(&self) -> usize {
-        let own = self.runs.iter().map(|run| run.executor.plan().arena_bytes()).max().unwrap_or(0);
+        let own = self.runs.iter().map(|run| run.executor.arena_bytes()).max().unwrap_or(0);
         own + self.teacher.as_ref().map_or(0, Teacher::arena_bytes)
     }
 

@@ -99,7 +99,7 @@ impl<'a> Trainer<'a> {
         }
         let mut found = place(recipe, self.dataset.pixels)?;
         let same = |other: &Place| match (&found, other) {
-            (Place::Cpu(_), Place::Cpu(_)) => true,
+            (Place::Cpu(_, one), Place::Cpu(_, other)) => one == other,
             (Place::Gpu(a, ..), Place::Gpu(b, ..)) => a.info().ordinal == b.info().ordinal,
             _ => false,
         };

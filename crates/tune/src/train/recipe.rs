@@ -49,7 +49,7 @@ crate::arguments! {
             device: Option<String> = None, any;
             /// Compute threads; by default all that the machine has.
             threads: Option<u32> = None, table::at_least_one_or_none;
-            /// Mixed precision, where the device has it; the CPU always computes in float32.
+            /// Mixed precision (bfloat16), on a GPU and on processors with instructions for it; false means float32.
             amp: bool = true, any;
             /// Show progress.
             verbose: bool = true, any;

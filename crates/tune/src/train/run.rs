@@ -317,7 +317,8 @@ impl<'a> Run<'a> {
             loss = added.configure(loss, recipe.distill);
         }
         let trainable = on_gpu::trainable(&prepared);
-        let mut step = TrainStep::new(&model, trainable.clone(), loss.clone(), Arc::clone(&pool));
+        let step = TrainStep::new(&model, trainable.clone(), loss.clone(), Arc::clone(&pool));
+        let mut step = step.stored_in(place.storage());
         step.learn_from(prepared.added.as_ref().and_then(|added| added.teacher(&pool)));
         let deployed = (&prepared.opened.model, prepared.opened.params.clone());
         let network = Inference::new(deployed.0, deployed.1, Arc::clone(&pool));
@@ -337,7 +338,7 @@ impl<'a> Run<'a> {
             }
         }
         let gpu = match place {
-            Place::Cpu(_) => {
+            Place::Cpu(..) => {
                 if let Some(features) = features {
                     step.keep_features(features);
                 }
@@ -493,8 +494,9 @@ impl<'a> Run<'a> {
         self.optimiser = self.optimiser.anew(&slots)?;
         self.gathered.fill(0.0);
         self.grads.fill(0.0);
-        let teacher = self.step.take_teacher();
-        self.step = TrainStep::new(model, trainable.clone().into(), self.loss.clone(), self.network.pool());
+        let (teacher, storage) = (self.step.take_teacher(), self.step.storage());
+        let step = TrainStep::new(model, trainable.clone().into(), self.loss.clone(), self.network.pool());
+        self.step = step.stored_in(storage);
         self.step.learn_from(teacher);
         if let Some(gpu) = &mut self.gpu {
             let network = (model, trainable.clone().into(), self.params.values.as_slice());

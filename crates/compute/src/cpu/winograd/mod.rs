@@ -2,7 +2,8 @@
 //!
 //! A tile of 4x4 results takes 36 products a pair of channels where the direct form takes 144. The tiles of a band of
 //! rows are transformed to 36 matrices `[tile][channel]` that stay in the second-level cache, multiplied by the
-//! kernels' 36 matrices, and transformed back panel by panel of output channels.
+//! kernels' 36 matrices, and transformed back panel by panel of output channels. What is transformed is float32 for every
+//! stored element: rounding it to bfloat16 would cost several times the error of rounding the tensors.
 
 mod transforms;
 mod weight_grad;
@@ -12,11 +13,12 @@ use rayon::prelude::*;
 use crate::graph::ConvGeometry;
 
 use super::conv::{Epilogue, Weights};
+use super::element::Storage;
 use super::norm::Moments;
 use super::pack::Packing;
 use super::scratch::{Shared, Tensor, copy_padded, with_scratch};
 use super::simd::Isa;
-use super::tile::{Init, Tap, Tile, Tiles};
+use super::tile::{Init, Product, Tap, Tile, Tiles};
 use super::transpose::transpose;
 use transforms::{IN, OUT, POINTS, Target, kernel_row, result_tile, source_tile};
 
@@ -49,7 +51,7 @@ pub(crate) struct Winograd {
 }
 
 /// Whether the algorithm is expected to take less time than the direct form, forward and in both gradients.
-pub(crate) fn pays(g: &ConvGeometry, input: [usize; 4], output: [usize; 4]) -> bool {
+pub(crate) fn pays(storage: Storage, g: &ConvGeometry, input: [usize; 4], output: [usize; 4]) -> bool {
     if g.kernel != (3, 3) || g.stride != (1, 1) || g.groups != 1 || g.pad.iter().any(|&p| p > 2) {
         return false;
     }
@@ -59,7 +61,8 @@ pub(crate) fn pays(g: &ConvGeometry, input: [usize; 4], output: [usize; 4]) -> b
     let (c, vectors) = (input[3], out.div_ceil(16));
     let tiles = oh.div_ceil(OUT) * ow.div_ceil(OUT);
     let ours = tiles * (40 * c * vectors + 300 * c.div_ceil(16) + 250 * vectors);
-    let direct = oh * ow * 9 * c * vectors;
+    // bfloat16 multiplies two in the time of one.
+    let direct = oh * ow * 9 * c * vectors * storage.bytes() / 4;
     c >= 8 && out >= 8 && 10 * ours < 9 * direct
 }
 
@@ -157,13 +160,13 @@ impl Winograd {
     /// # Safety
     /// Tensors must be valid and of the shapes that the convolution was made for; the destination overlaps neither the
     /// source nor the residual; `packed` holds the packed weights.
-    pub unsafe fn run(
+    pub unsafe fn run<T: Product>(
         &self,
         isa: Isa,
-        source: Tensor,
-        destination: Tensor,
+        source: Tensor<T>,
+        destination: Tensor<T>,
         packed: &[f32],
-        epilogue: Epilogue,
+        epilogue: Epilogue<T>,
         moments: Option<&mut [Moments]>,
     ) {
         let channels = destination.channels();
@@ -182,13 +185,13 @@ impl Winograd {
     }
 
     #[allow(clippy::too_many_arguments)]
-    unsafe fn band(
+    unsafe fn band<T: Product>(
         &self,
         isa: Isa,
-        source: Tensor,
-        destination: Tensor,
+        source: Tensor<T>,
+        destination: Tensor<T>,
         packed: &[f32],
-        epilogue: &Epilogue,
+        epilogue: &Epilogue<T>,
         band: &Band,
         moments: Option<&mut [Moments]>,
     ) {
@@ -203,14 +206,14 @@ impl Winograd {
             // SAFETY: the scratch has room for the band's matrices and one tile's patch; tiles lie in their tensors.
             unsafe {
                 let products = scratch.add(POINTS * in_stride);
-                let patch = products.add(POINTS * out_stride);
+                let patch = products.add(POINTS * out_stride).cast::<T>();
                 self.source_tiles(isa, source, band, patch, scratch, in_stride);
                 for (col, cols, width, offset) in self.packing.panels(tiles) {
                     for point in 0..POINTS {
                         for (first, rows) in tiles.split_rows(count).iter() {
                             let a = scratch.add(point * in_stride + first * depth).cast_const();
                             let taps = [Tap { a, b: packed.as_ptr().add(point * stride + offset) }];
-                            let tile = Tile {
+                            let tile = Tile::<f32> {
                                 taps: &taps,
                                 k: depth,
                                 a_i: depth,
@@ -247,12 +250,12 @@ impl Winograd {
     }
 
     /// Transforms a band's tiles of the source.
-    unsafe fn source_tiles(
+    unsafe fn source_tiles<T: Product>(
         &self,
         isa: Isa,
-        source: Tensor,
+        source: Tensor<T>,
         band: &Band,
-        patch: *mut f32,
+        patch: *mut T,
         to: *mut f32,
         to_stride: usize,
     ) {
@@ -279,14 +282,14 @@ impl Winograd {
 ///
 /// # Safety
 /// The image must be valid, `patch` have room for the window.
-unsafe fn window(
-    image: *const f32,
+unsafe fn window<T: Copy>(
+    image: *const T,
     [h, w, c]: [usize; 3],
     step: usize,
     (y, x): (isize, isize),
     side: usize,
-    patch: *mut f32,
-) -> (*const f32, (usize, usize)) {
+    patch: *mut T,
+) -> (*const T, (usize, usize)) {
     let inside = |from: isize, size: usize| from >= 0 && from as usize + side <= size;
     // SAFETY: the caller's promise.
     unsafe {

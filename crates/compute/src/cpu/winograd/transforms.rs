@@ -7,6 +7,7 @@
 // Columns of arrays of arrays: an iterator over rows would not say what is meant.
 #![allow(clippy::needless_range_loop)]
 
+use super::super::element::Element;
 use super::super::elementwise::for_channels;
 use super::super::simd::{Simd, dispatch};
 
@@ -117,14 +118,14 @@ unsafe fn kernel_grad<S: Simd>(u: [S::V; 6]) -> [S::V; 3] {
 dispatch! {
     /// One tile of the source to its `POINTS` vectors of channels, `to_stride` apart. `steps`: elements between the
     /// tile's rows and between its columns.
-    fn source_tile(
-        from: *const f32, steps: (usize, usize), channels: usize, to: *mut f32, to_stride: usize,
+    fn source_tile[T](
+        from: *const T, steps: (usize, usize), channels: usize, to: *mut f32, to_stride: usize,
     ) = source_tile_impl
 }
 
 #[inline(always)]
-unsafe fn source_tile_impl<S: Simd>(
-    from: *const f32,
+unsafe fn source_tile_impl<S: Simd, T: Element>(
+    from: *const T,
     steps: (usize, usize),
     channels: usize,
     to: *mut f32,
@@ -137,7 +138,7 @@ unsafe fn source_tile_impl<S: Simd>(
             for (i, half) in half.iter_mut().enumerate() {
                 let mut d = [S::zero(); IN];
                 for (j, d) in d.iter_mut().enumerate() {
-                    *d = S::load_n(from.add(i * steps.0 + j * steps.1 + c), n);
+                    *d = T::load_n::<S>(from.add(i * steps.0 + j * steps.1 + c), n);
                 }
                 *half = source::<S>(d);
             }
@@ -154,14 +155,14 @@ unsafe fn source_tile_impl<S: Simd>(
 
 dispatch! {
     /// One tile of the result's gradient to its `POINTS` vectors of channels.
-    fn result_grad_tile(
-        from: *const f32, steps: (usize, usize), channels: usize, to: *mut f32, to_stride: usize,
+    fn result_grad_tile[T](
+        from: *const T, steps: (usize, usize), channels: usize, to: *mut f32, to_stride: usize,
     ) = result_grad_tile_impl
 }
 
 #[inline(always)]
-unsafe fn result_grad_tile_impl<S: Simd>(
-    from: *const f32,
+unsafe fn result_grad_tile_impl<S: Simd, T: Element>(
+    from: *const T,
     steps: (usize, usize),
     channels: usize,
     to: *mut f32,
@@ -174,7 +175,7 @@ unsafe fn result_grad_tile_impl<S: Simd>(
             for (i, half) in half.iter_mut().enumerate() {
                 let mut y = [S::zero(); OUT];
                 for (j, y) in y.iter_mut().enumerate() {
-                    *y = S::load_n(from.add(i * steps.0 + j * steps.1 + c), n);
+                    *y = T::load_n::<S>(from.add(i * steps.0 + j * steps.1 + c), n);
                 }
                 *half = result_grad::<S>(y);
             }
@@ -190,8 +191,8 @@ unsafe fn result_grad_tile_impl<S: Simd>(
 
 /// Where a tile of the result goes.
 #[derive(Clone, Copy)]
-pub(super) struct Target {
-    pub to: *mut f32,
+pub(super) struct Target<T> {
+    pub to: *mut T,
     /// Elements between rows and between columns.
     pub steps: (usize, usize),
     /// Rows and columns that exist.
@@ -204,11 +205,16 @@ pub(super) struct Target {
 
 dispatch! {
     /// One tile's products, `from_stride` apart, to the result.
-    fn result_tile(from: *const f32, from_stride: usize, channels: usize, target: Target) = result_tile_impl
+    fn result_tile[T](from: *const f32, from_stride: usize, channels: usize, target: Target<T>) = result_tile_impl
 }
 
 #[inline(always)]
-unsafe fn result_tile_impl<S: Simd>(from: *const f32, from_stride: usize, channels: usize, target: Target) {
+unsafe fn result_tile_impl<S: Simd, T: Element>(
+    from: *const f32,
+    from_stride: usize,
+    channels: usize,
+    target: Target<T>,
+) {
     let Target { to, steps, size, bias, add } = target;
     // SAFETY: the caller's promise.
     unsafe {
@@ -227,8 +233,8 @@ unsafe fn result_tile_impl<S: Simd>(from: *const f32, from_stride: usize, channe
                     result::<S>([half[0][j], half[1][j], half[2][j], half[3][j], half[4][j], half[5][j]]);
                 for (i, v) in column.into_iter().enumerate().take(size.0) {
                     let to = to.add(i * steps.0 + j * steps.1 + c);
-                    let v = S::add(v, if add { S::load_n(to, n) } else { start });
-                    S::store_n(to, v, n);
+                    let v = S::add(v, if add { T::load_n::<S>(to, n) } else { start });
+                    T::store_n::<S>(to, v, n);
                 }
             }
         })

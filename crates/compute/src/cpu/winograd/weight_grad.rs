@@ -11,7 +11,7 @@ use crate::graph::ConvGeometry;
 
 use super::super::scratch::{Shared, Tensor, with_scratch};
 use super::super::simd::Isa;
-use super::super::tile::{Init, Tap, Tile, Tiles};
+use super::super::tile::{Init, Product, Tap, Tile, Tiles};
 use super::super::weight_grad::sum_chunks;
 use super::transforms::{IN, OUT, POINTS, kernel_grad_row, result_grad_tile, source_tile};
 use super::{SKEW, window};
@@ -44,14 +44,14 @@ type Channels = (usize, usize);
 
 /// The buffers of a work item.
 #[derive(Clone, Copy)]
-struct Buffers {
+struct Buffers<T> {
     /// Transformed source `[36][tile][channel]`, and elements between points.
     v: (*mut f32, usize),
     /// Transformed gradient `[36][tile][output channel]`.
     z: (*mut f32, usize),
     /// Sums `[36][channel][output channel]`.
     u: (*mut f32, usize),
-    patch: *mut f32,
+    patch: *mut T,
 }
 
 impl WinogradWeightGrad {
@@ -75,7 +75,14 @@ impl WinogradWeightGrad {
     ///
     /// # Safety
     /// Tensors must be valid and of the shapes that this was made for.
-    pub unsafe fn run(&self, isa: Isa, x: Tensor, dy: Tensor, partial: &mut [f32], out: &mut [f32]) {
+    pub unsafe fn run<T: Product>(
+        &self,
+        isa: Isa,
+        x: Tensor<T>,
+        dy: Tensor<T>,
+        partial: &mut [f32],
+        out: &mut [f32],
+    ) {
         let (c, cols) = (self.input[3], self.output[3]);
         let even = |n: usize, most: usize, i: usize| {
             let count = n.div_ceil(most);
@@ -102,11 +109,11 @@ impl WinogradWeightGrad {
     }
 
     #[allow(clippy::too_many_arguments)]
-    unsafe fn item(
+    unsafe fn item<T: Product>(
         &self,
         isa: Isa,
-        x: Tensor,
-        dy: Tensor,
+        x: Tensor<T>,
+        dy: Tensor<T>,
         range: std::ops::Range<usize>,
         channels: Channels,
         outputs: Channels,
@@ -123,7 +130,7 @@ impl WinogradWeightGrad {
             unsafe {
                 let z = scratch.add(POINTS * v_len);
                 let u = z.add(POINTS * z_len);
-                let patch = u.add(POINTS * u_len);
+                let patch = u.add(POINTS * u_len).cast::<T>();
                 let buffers = Buffers { v: (scratch, v_len), z: (z, z_len), u: (u, u_len), patch };
                 for i in 0..count {
                     let run = (range.start + i * range.len() / count)
@@ -144,16 +151,16 @@ impl WinogradWeightGrad {
 
     /// Transforms one tile of the source and of the result's gradient, to number `to` of a run.
     #[allow(clippy::too_many_arguments)]
-    unsafe fn transform(
+    unsafe fn transform<T: Product>(
         &self,
         isa: Isa,
-        x: Tensor,
-        dy: Tensor,
+        x: Tensor<T>,
+        dy: Tensor<T>,
         tile: usize,
         to: usize,
         channels: Channels,
         outputs: Channels,
-        buffers: &Buffers,
+        buffers: &Buffers<T>,
     ) {
         let [_, h, w, _] = self.input;
         let [_, oh, ow, _] = self.output;
@@ -175,7 +182,7 @@ impl WinogradWeightGrad {
 }
 
 /// `u (+)= v^T z` at each point, over `count` tiles.
-unsafe fn multiply(isa: Isa, count: usize, c: usize, cols: usize, init: Init, buffers: &Buffers) {
+unsafe fn multiply<T>(isa: Isa, count: usize, c: usize, cols: usize, init: Init, buffers: &Buffers<T>) {
     let tiles = Tiles::of(isa);
     for point in 0..POINTS {
         for col in (0..cols).step_by(tiles.panel()) {
@@ -183,10 +190,10 @@ unsafe fn multiply(isa: Isa, count: usize, c: usize, cols: usize, init: Init, bu
                 // SAFETY: the buffers hold these matrices; what is read past a row's end lies in the scratch.
                 unsafe {
                     let taps = [Tap {
-                        a: buffers.v.0.add(point * buffers.v.1 + m),
-                        b: buffers.z.0.add(point * buffers.z.1 + col),
+                        a: buffers.v.0.add(point * buffers.v.1 + m).cast_const(),
+                        b: buffers.z.0.add(point * buffers.z.1 + col).cast_const(),
                     }];
-                    let tile = Tile {
+                    let tile = Tile::<f32> {
                         taps: &taps,
                         k: count,
                         a_i: 1,
