@@ -230,7 +230,7 @@ fn shares(
     rounds: usize,
     median: f64,
 ) -> (Vec<OperatorShare>, Vec<OperatorShare>) {
-    const SLOWEST: usize = 20;
+    const SLOWEST: usize = 400;
     let mut by_name: BTreeMap<String, (Duration, u64)> = BTreeMap::new();
     by_name.insert("weight_packing".into(), (prepare, 0));
     let mut by_shape: BTreeMap<String, (Duration, u64)> = BTreeMap::new();

@@ -474,7 +474,8 @@ impl Executor {
                     shape_ops::gather_heads(heads, start, len, self.tensor::<T>(&x), self.tensor::<T>(&y), false);
                 }
                 Step::MaxPool { kernel, stride, pad, x, y } => {
-                    pool::max_pool(Pool { kernel, stride, pad }, self.tensor::<T>(&x), self.tensor::<T>(&y));
+                    let (x, y) = (self.tensor::<T>(&x), self.tensor::<T>(&y));
+                    pool::max_pool(isa, Pool { kernel, stride, pad }, x, y);
                 }
                 Step::Upsample2 { x, y } => shape_ops::upsample2(self.tensor::<T>(&x), self.tensor::<T>(&y)),
                 Step::Attention { attention, x, y } => {
@@ -506,7 +507,7 @@ impl Executor {
                 }
                 Step::ConvGradBias { bias, dy } => {
                     let dy = self.tensor::<T>(&dy);
-                    shape_ops::channel_sums(dy, None, &mut grads[self.plan.params[bias.index()].range()]);
+                    shape_ops::channel_sums(isa, dy, None, &mut grads[self.plan.params[bias.index()].range()]);
                 }
                 Step::NormGrad { norm, z, dy, dz, add, activation } => {
                     let (z, dy, dz) = (self.tensor::<T>(&z), self.tensor::<T>(&dy), self.tensor::<T>(&dz));
@@ -532,7 +533,7 @@ impl Executor {
                     let (x, dy) = (self.tensor::<T>(&x), self.tensor::<T>(&dy));
                     if trained {
                         let out = &mut grads[self.plan.params[scale.index()].range()];
-                        shape_ops::channel_sums(dy, Some(x), out);
+                        shape_ops::channel_sums(isa, dy, Some(x), out);
                     }
                     if let Some((dx, add)) = dx {
                         let dx = self.tensor::<T>(&dx);

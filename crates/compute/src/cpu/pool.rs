@@ -22,36 +22,55 @@ impl Pool {
     }
 }
 
-/// Maximum pooling.
+/// Maximum pooling; what is no number stays none.
 ///
 /// # Safety
 /// Tensors must be valid and of fitting shapes.
-pub(crate) unsafe fn max_pool<T: Element>(pool: Pool, x: Tensor<T>, y: Tensor<T>) {
+pub(crate) unsafe fn max_pool<T: Element>(isa: Isa, pool: Pool, x: Tensor<T>, y: Tensor<T>) {
     let [n, h, w, channels] = x.shape;
     let [_, oh, ow, _] = y.shape;
     for_channel_blocks(n, channels, |image, first, count| {
-        for (oy, ox) in (0..oh).flat_map(|oy| (0..ow).map(move |ox| (oy, ox))) {
-            let mut most = [f32::NEG_INFINITY; POOL_CHANNELS];
-            for iy in pool.span(oy, h) {
-                for ix in pool.span(ox, w) {
-                    // SAFETY: the pixel exists; `count` channels from `first` on do.
-                    let from = unsafe { x.pixel((image * h + iy) * w + ix).add(first) };
-                    for (c, m) in most[..count].iter_mut().enumerate() {
-                        // SAFETY: as above.
-                        let v = unsafe { *from.add(c) }.to_f32();
-                        *m = if v > *m || v.is_nan() { v } else { *m };
-                    }
-                }
-            }
-            // SAFETY: this item alone writes these channels of this image.
-            unsafe {
-                let to = y.pixel((image * oh + oy) * ow + ox).add(first);
-                for (c, &m) in most[..count].iter().enumerate() {
-                    *to.add(c) = T::from_f32(m);
-                }
-            }
+        // SAFETY: this item alone writes these channels of this image.
+        unsafe {
+            let x = (x.pixel(image * h * w).add(first).cast_const(), x.pixel_stride);
+            let y = (y.pixel(image * oh * ow).add(first), y.pixel_stride);
+            channels_max(isa, pool, ((h, w), (oh, ow)), count, x, y);
         }
     });
+}
+
+dispatch! {
+    /// The maxima of `count` channels of one image.
+    fn channels_max[T](
+        pool: Pool, sizes: ((usize, usize), (usize, usize)), count: usize, x: (*const T, usize), y: (*mut T, usize),
+    ) = channels_max_impl
+}
+
+#[inline(always)]
+unsafe fn channels_max_impl<S: Simd, T: Element>(
+    pool: Pool,
+    ((h, w), (oh, ow)): ((usize, usize), (usize, usize)),
+    count: usize,
+    x: (*const T, usize),
+    y: (*mut T, usize),
+) {
+    // SAFETY: the caller's promise.
+    unsafe {
+        for (oy, ox) in (0..oh).flat_map(|oy| (0..ow).map(move |ox| (oy, ox))) {
+            for_channels!(S, count, |c, n| {
+                let mut most = S::splat(f32::NEG_INFINITY);
+                for iy in pool.span(oy, h) {
+                    for ix in pool.span(ox, w) {
+                        let v = T::load_n::<S>(x.0.add((iy * w + ix) * x.1 + c), n);
+                        // Comparisons with what is no number are false: it is taken over, and kept.
+                        let larger = S::select_less(v, most, most, v);
+                        most = S::select_less(most, S::splat(f32::INFINITY), larger, most);
+                    }
+                }
+                T::store_n::<S>(y.0.add((oy * ow + ox) * y.1 + c), most, n)
+            })
+        }
+    }
 }
 
 /// The gradient of maximum pooling: each window's gradient goes to its first maximum in reading order.

@@ -3,8 +3,9 @@
 use rayon::prelude::*;
 
 use super::element::Element;
-use super::elementwise::{for_parts, part_pixels};
+use super::elementwise::{for_channels, for_parts, part_pixels};
 use super::scratch::Tensor;
+use super::simd::{Isa, Simd, dispatch};
 
 /// Channels of one work item of a pooling.
 pub(super) const POOL_CHANNELS: usize = 64;
@@ -150,28 +151,53 @@ pub(crate) unsafe fn gate_factors_grad<T: Element>(x: Tensor<T>, dy: Tensor<T>, 
 ///
 /// # Safety
 /// Tensors must be valid and of equal shape.
-pub(crate) unsafe fn channel_sums<T: Element>(x: Tensor<T>, y: Option<Tensor<T>>, out: &mut [f32]) {
+pub(crate) unsafe fn channel_sums<T: Element>(isa: Isa, x: Tensor<T>, y: Option<Tensor<T>>, out: &mut [f32]) {
     let channels = out.len();
     let part = part_pixels(channels);
     let pixels = x.pixels();
     let sums: Vec<Vec<f32>> = (0..pixels.div_ceil(part))
         .into_par_iter()
         .map(|i| {
+            let (first, count) = (i * part, part.min(pixels - i * part));
             let mut sums = vec![0.0; channels];
-            for p in i * part..pixels.min((i + 1) * part) {
-                for (c, sum) in sums.iter_mut().enumerate() {
-                    // SAFETY: the pixel exists.
-                    unsafe {
-                        let factor = y.map_or(1.0, |y| (*y.pixel(p).add(c)).to_f32());
-                        *sum += (*x.pixel(p).add(c)).to_f32() * factor;
-                    }
-                }
+            // SAFETY: the part's pixels exist.
+            unsafe {
+                let y = y.map(|y| (y.pixel(first).cast_const(), y.pixel_stride));
+                sum_rows(isa, (x.pixel(first).cast_const(), x.pixel_stride), y, count, &mut sums);
             }
             sums
         })
         .collect();
     for (c, out) in out.iter_mut().enumerate() {
         *out = sums.iter().map(|s| f64::from(s[c])).sum::<f64>() as f32;
+    }
+}
+
+dispatch! {
+    /// Each channel's sum over `pixels` pixels of `x`, or of `x * y`.
+    fn sum_rows[T](x: (*const T, usize), y: Option<(*const T, usize)>, pixels: usize, out: &mut [f32]) = sum_rows_impl
+}
+
+#[inline(always)]
+unsafe fn sum_rows_impl<S: Simd, T: Element>(
+    x: (*const T, usize),
+    y: Option<(*const T, usize)>,
+    pixels: usize,
+    out: &mut [f32],
+) {
+    // SAFETY: the caller's promise.
+    unsafe {
+        for_channels!(S, out.len(), |c, n| {
+            let mut sum = S::zero();
+            for p in 0..pixels {
+                let mut v = T::load_n::<S>(x.0.add(p * x.1 + c), n);
+                if let Some(y) = y {
+                    v = S::mul(v, T::load_n::<S>(y.0.add(p * y.1 + c), n));
+                }
+                sum = S::add(sum, v);
+            }
+            S::store_n(out.as_mut_ptr().add(c), sum, n)
+        })
     }
 }
 

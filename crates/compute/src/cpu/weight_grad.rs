@@ -184,9 +184,11 @@ impl WeightGrad {
                 let operands = Operands {
                     x: x.pixel(band.start),
                     x_row: 0,
+                    x_run: 1,
                     x_pixel: x.pixel_stride,
                     dy: dy.pixel(band.start),
                     dy_row: 0,
+                    dy_run: 1,
                     dy_pixel: dy.pixel_stride,
                     rows: 1,
                     k: count,
@@ -200,9 +202,11 @@ impl WeightGrad {
             let operands = Operands {
                 x: std::ptr::null(),
                 x_row: scratch_cols * c,
+                x_run: 1,
                 x_pixel: g.stride.1 * c,
                 dy: dy.pixel((band.image * oh + band.start) * ow),
                 dy_row: ow * dy.pixel_stride,
+                dy_run: 1,
                 dy_pixel: dy.pixel_stride,
                 rows: count,
                 k: ow,
@@ -236,6 +240,7 @@ impl WeightGrad {
                 row >= kh && (row - kh).is_multiple_of(stride) && (row - kh) / stride < from.rows
             })
         };
+        let tiles = Tiles::of(isa);
         let cols = self.output[3];
         let (run, width, pairs) = (high - low, cols.next_multiple_of(PAIR_COLS), from.k.div_ceil(2));
         let rows = (from.rows - 1) * stride + self.geometry.kernel.0;
@@ -244,16 +249,24 @@ impl WeightGrad {
         unsafe {
             let dy = scratch.add((rows * x_row).next_multiple_of(64));
             for row in (0..rows).filter(|&row| needed(row)) {
-                let x = from.x.add(row * from.x_row + low);
-                pair_pixels(isa, x, from.x_pixel, from.k, run, scratch.add(row * x_row), run);
+                let (from_row, to) = (from.x.add(row * from.x_row), scratch.add(row * x_row));
+                for (m, len) in tiles.split_rows(self.run_rows()).iter().filter(|(m, _)| (low..high).contains(m)) {
+                    let to = to.add((m - low) * pairs * 2);
+                    pair_pixels(isa, from_row.add(m), from.x_pixel, from.k, len, to, len);
+                }
             }
             for row in 0..from.rows {
-                let from_row = from.dy.add(row * from.dy_row);
-                pair_pixels(isa, from_row, from.dy_pixel, from.k, cols, dy.add(row * dy_row), width);
+                let (from_row, to) = (from.dy.add(row * from.dy_row), dy.add(row * dy_row));
+                for col in (0..cols).step_by(tiles.panel()) {
+                    let len = tiles.panel().min(cols - col);
+                    let to = to.add(col * pairs * 2);
+                    pair_pixels(isa, from_row.add(col), from.dy_pixel, from.k, len, to, tiles.panel());
+                }
             }
-            // The rows' first channel would lie before the pairs: it is never read.
-            let x = scratch.wrapping_sub(low * 2);
-            Operands { x, x_row, x_pixel: run * 2, dy, dy_row, dy_pixel: width * 2, ..from }
+            // The first channel of all would lie before the pairs: it is never read.
+            let x = scratch.wrapping_sub(low * pairs * 2).cast_const();
+            let (x_run, dy_run) = (pairs * 2, pairs * 2);
+            Operands { x, x_row, x_run, x_pixel: 0, dy, dy_row, dy_run, dy_pixel: tiles.panel() * 2, ..from }
         }
     }
 
@@ -275,14 +288,15 @@ impl WeightGrad {
                 unsafe {
                     for (i, tap) in taps[..from.rows].iter_mut().enumerate() {
                         let row = i * self.geometry.stride.0 + kh;
-                        tap.a = from.x.wrapping_add(row * from.x_row + m * T::GROUP);
-                        tap.b = from.dy.add(i * from.dy_row + col * T::GROUP);
+                        tap.a = from.x.wrapping_add(row * from.x_row + m * from.x_run);
+                        tap.b = from.dy.add(i * from.dy_row + col * from.dy_run);
                     }
                     let tile = Tile {
                         taps: &taps[..from.rows],
                         k: from.k,
                         a_i: T::GROUP,
-                        a_k: from.x_pixel,
+                        // The pairs of a tile stand one after the other.
+                        a_k: if T::GROUP == 1 { from.x_pixel } else { rows * T::GROUP },
                         b_k: from.dy_pixel,
                         c: out.add((kh * run_rows + m) * cols + col),
                         c_i: cols,
@@ -296,19 +310,23 @@ impl WeightGrad {
     }
 }
 
-/// Columns of pairs of the result's gradient are filled up to a multiple of this: a panel's vectors.
+/// Columns of pairs of the result's gradient are filled up to a multiple of this: the widest panel.
 const PAIR_COLS: usize = 32;
 
-/// A band's operands, in elements: rows of pixels, or rows of pairs of them.
+/// A band's operands, in elements: rows of pixels, or rows of pairs of them, tile by tile, so that the products read memory
+/// along its rows.
 #[derive(Clone, Copy)]
 struct Operands<T> {
     /// The first source row's channels (and kernel columns).
     x: *const T,
+    /// Elements between rows, between the channels that tiles begin at, and between pixels.
     x_row: usize,
+    x_run: usize,
     x_pixel: usize,
     /// The first result row's channels.
     dy: *const T,
     dy_row: usize,
+    dy_run: usize,
     dy_pixel: usize,
     /// Rows of the result, at most [`MAX_TAPS`].
     rows: usize,
