@@ -1,20 +1,25 @@
-//! Times single convolutions: `operators THREADS BATCH ROUNDS in,out,width,kernel,stride,groups…`, one JSON line each.
+//! Times single convolutions: `operators THREADS BATCH ROUNDS float32|bfloat16 in,out,width,kernel,stride,groups…`, one JSON line each.
 //!
 //! Medians of milliseconds: `forward` with the statistics of the norm behind it left out, `data` and `weight` the two
 //! gradients (`data` is 0 where the input has three channels: an image needs none).
 
 use std::sync::Arc;
 
-use onsa_compute::{Conv, Executor, Graph, Mode, Params, Plan, Trainable};
+use onsa_compute::{Conv, Executor, Graph, Mode, Params, Plan, Storage, Trainable};
 
 fn main() {
     let arguments: Vec<String> = std::env::args().skip(1).collect();
-    let [threads, batch, rounds, shapes @ ..] = &arguments[..] else {
-        eprintln!("usage: operators THREADS BATCH ROUNDS in,out,width,kernel,stride,groups…");
+    let [threads, batch, rounds, storage, shapes @ ..] = &arguments[..] else {
+        eprintln!("usage: operators THREADS BATCH ROUNDS float32|bfloat16 in,out,width,kernel,stride,groups…");
         std::process::exit(2);
     };
     let number = |text: &str| text.parse::<usize>().unwrap_or_else(|e| panic!("{text}: {e}"));
     let (threads, batch, rounds) = (number(threads), number(batch), number(rounds));
+    let storage = match storage.as_str() {
+        "float32" => Storage::Float32,
+        "bfloat16" => Storage::Bf16,
+        other => panic!("{other}: float32 or bfloat16"),
+    };
     let pool = rayon::ThreadPoolBuilder::new().num_threads(threads).build().expect("threads start");
     let pool = Arc::new(pool);
     for shape in shapes {
@@ -33,7 +38,7 @@ fn main() {
         graph.output("y", y);
         let operations = 2.0 * graph.multiply_adds() as f64;
         let plan = Plan::new(&graph, Mode::Training, &Trainable::all(&graph));
-        let mut run = Executor::new(Arc::new(plan), Arc::clone(&pool));
+        let mut run = Executor::with_storage(Arc::new(plan), Arc::clone(&pool), storage);
         let mut params = Params::new(&graph);
         noise(&mut params.values);
         noise(run.input_mut(0));

@@ -53,8 +53,15 @@ impl Gather {
                 }
             }
             Gather::Winograd(conv) => {
-                out.reserve(conv.packed_len(Tiles::of(isa)));
-                conv.pack(isa, weights, turned, scale, out.as_mut_slice());
+                out.reserve((conv.packed_len(Tiles::of(isa)) * storage.bytes()).div_ceil(4));
+                let to = out.as_mut_ptr();
+                // SAFETY: as above.
+                unsafe {
+                    match storage {
+                        Storage::Float32 => conv.pack(isa, weights, turned, scale, to),
+                        Storage::Bf16 => conv.pack(isa, weights, turned, scale, to.cast::<Bf16>()),
+                    }
+                }
             }
         }
     }
@@ -70,13 +77,11 @@ impl Gather {
         epilogue: Epilogue<T>,
         moments: Option<&mut [Moments]>,
     ) {
-        // SAFETY: the caller's promise.
+        let packed = Shared(packed.as_ptr().cast::<T>().cast_mut());
+        // SAFETY: the caller's promise; the weights were packed for T.
         unsafe {
             match self {
-                Gather::Direct(conv) => {
-                    let packed = Shared(packed.as_ptr().cast::<T>().cast_mut());
-                    conv.run(isa, source, destination, packed, epilogue, moments);
-                }
+                Gather::Direct(conv) => conv.run(isa, source, destination, packed, epilogue, moments),
                 Gather::Winograd(conv) => conv.run(isa, source, destination, packed, epilogue, moments),
             }
         }
@@ -99,23 +104,24 @@ impl ConvRunner {
     pub fn new(isa: Isa, storage: Storage, info: &ConvInfo) -> ConvRunner {
         let g = info.geometry;
         let tiles = Tiles::of(isa);
+        let group = 4 / storage.bytes();
         let [_, oh, ow, _] = info.output;
         let [_, h, w, _] = info.input;
         let kernels = if g.groups == 1 && winograd::pays(storage, &g, info.input, info.output) {
-            let data_grad = || Gather::Winograd(Winograd::data_grad(&g, info.input, info.output));
+            let data_grad = || Gather::Winograd(Winograd::data_grad(group, &g, info.input, info.output));
             Kernels::Dense {
-                forward: Gather::Winograd(Winograd::forward(&g, info.input, info.output)),
+                forward: Gather::Winograd(Winograd::forward(group, &g, info.input, info.output)),
                 data_grad: info.data_grad.then(data_grad),
                 weight_grad: DenseWeightGrad::Winograd(WinogradWeightGrad::new(&g, info.input, info.output)),
             }
         } else if g.groups == 1 {
-            let direct = |windows, from, to| Gather::Direct(DenseConv::new(tiles, 4 / storage.bytes(), windows, from, to));
+            let direct = |windows, from, to| Gather::Direct(DenseConv::new(tiles, group, windows, from, to));
             Kernels::Dense {
                 forward: direct(vec![Window::forward(&g, oh, ow)], info.input, info.output),
                 data_grad: info
                     .data_grad
                     .then(|| direct(Window::data_grad(&g, h, w), info.output, info.input)),
-                weight_grad: DenseWeightGrad::Direct(WeightGrad::new(g, info.input, info.output)),
+                weight_grad: DenseWeightGrad::Direct(WeightGrad::new(group, g, info.input, info.output)),
             }
         } else {
             Kernels::Depthwise {

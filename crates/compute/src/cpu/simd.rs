@@ -129,6 +129,8 @@ pub(crate) trait Simd: Copy {
     unsafe fn store_bf16(p: *mut u16, v: Self::V, n: usize);
     /// Pairs of bfloat16 numbers in 32-bit lanes, `first` in the lower half.
     unsafe fn pair_bf16(first: Self::V, second: Self::V) -> Self::V;
+    /// The bits of both.
+    unsafe fn or(a: Self::V, b: Self::V) -> Self::V;
     /// `n` pairs of the bfloat16 numbers of two rows; the other lanes zero.
     unsafe fn interleave_bf16(first: *const u16, second: *const u16, n: usize) -> Self::V;
     /// `acc` plus the products of two lanes' pairs.
@@ -348,6 +350,10 @@ mod x86 {
             }
         }
         #[inline(always)]
+        unsafe fn or(a: __m512, b: __m512) -> __m512 {
+            unsafe { _mm512_or_ps(a, b) }
+        }
+        #[inline(always)]
         unsafe fn interleave_bf16(first: *const u16, second: *const u16, n: usize) -> __m512 {
             unsafe {
                 let row = |p: *const u16| {
@@ -560,6 +566,10 @@ mod x86 {
             }
         }
         #[inline(always)]
+        unsafe fn or(a: __m256, b: __m256) -> __m256 {
+            unsafe { _mm256_or_ps(a, b) }
+        }
+        #[inline(always)]
         unsafe fn interleave_bf16(first: *const u16, second: *const u16, n: usize) -> __m256 {
             unsafe {
                 let bits = |p| _mm256_castps_si256(Self::load_bf16(p, n));
@@ -721,6 +731,10 @@ impl Simd for Portable {
     unsafe fn pair_bf16(first: [f32; N], second: [f32; N]) -> [f32; N] {
         let bits = |x: f32| u32::from(Bf16::from_f32(x).0);
         map(first, second, |a, b| f32::from_bits(bits(a) | bits(b) << 16))
+    }
+    #[inline(always)]
+    unsafe fn or(a: [f32; N], b: [f32; N]) -> [f32; N] {
+        map(a, b, |a, b| f32::from_bits(a.to_bits() | b.to_bits()))
     }
     #[inline(always)]
     unsafe fn interleave_bf16(first: *const u16, second: *const u16, n: usize) -> [f32; N] {

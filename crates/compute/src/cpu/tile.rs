@@ -72,20 +72,24 @@ pub(crate) struct Tiles {
     /// A contiguous in k (a_k is a group).
     along_k: TileFns<f32, f32>,
     along_k_bf16: TileFns<Bf16, Bf16>,
+    along_k_bf16_sums: TileFns<Bf16, f32>,
     /// A contiguous in i (a_i is a group).
     along_i: TileFns<f32, f32>,
     along_i_bf16: TileFns<Bf16, f32>,
 }
 
-/// The kernels of an element's products: results are stored as the operands are where A is contiguous in k, and in float32
-/// where it is contiguous in i.
+/// The kernels of an element's products: results are stored as the operands are, or as sums in float32.
 pub(crate) trait Product: Element {
     fn along_k(tiles: &Tiles) -> &TileFns<Self, Self>;
+    fn along_k_sums(tiles: &Tiles) -> &TileFns<Self, f32>;
     fn along_i(tiles: &Tiles) -> &TileFns<Self, f32>;
 }
 
 impl Product for f32 {
     fn along_k(tiles: &Tiles) -> &TileFns<f32, f32> {
+        &tiles.along_k
+    }
+    fn along_k_sums(tiles: &Tiles) -> &TileFns<f32, f32> {
         &tiles.along_k
     }
     fn along_i(tiles: &Tiles) -> &TileFns<f32, f32> {
@@ -96,6 +100,9 @@ impl Product for f32 {
 impl Product for Bf16 {
     fn along_k(tiles: &Tiles) -> &TileFns<Bf16, Bf16> {
         &tiles.along_k_bf16
+    }
+    fn along_k_sums(tiles: &Tiles) -> &TileFns<Bf16, f32> {
+        &tiles.along_k_bf16_sums
     }
     fn along_i(tiles: &Tiles) -> &TileFns<Bf16, f32> {
         &tiles.along_i_bf16
@@ -129,6 +136,17 @@ impl Tiles {
         let vectors = tile.cols.div_ceil(self.lanes);
         // SAFETY: the caller's promise.
         unsafe { T::along_k(self)[vectors - 1][rows - 1](tile) }
+    }
+
+    /// As [`Tiles::along_k`], with a float32 result.
+    ///
+    /// # Safety
+    /// As [`Tiles::along_k`].
+    #[inline]
+    pub unsafe fn along_k_sums<T: Product>(&self, rows: usize, tile: &Tile<T, f32>) {
+        let vectors = tile.cols.div_ceil(self.lanes);
+        // SAFETY: the caller's promise.
+        unsafe { T::along_k_sums(self)[vectors - 1][rows - 1](tile) }
     }
 
     /// Runs one tile of `rows` rows; `tile.a_i` must be a group.
@@ -260,6 +278,7 @@ macro_rules! tiles {
             max_rows: $max_rows,
             along_k: tile_fns!($simd, f32, f32, false, $features, $($rows)*),
             along_k_bf16: tile_fns!($simd, Bf16, Bf16, false, $bf16, $($rows)*),
+            along_k_bf16_sums: tile_fns!($simd, Bf16, f32, false, $bf16, $($rows)*),
             along_i: tile_fns!($simd, f32, f32, true, $features, $($rows)*),
             along_i_bf16: tile_fns!($simd, Bf16, f32, true, $bf16, $($rows)*),
         };

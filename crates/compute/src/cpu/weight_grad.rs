@@ -19,12 +19,22 @@ use super::tile::{Init, MAX_TAPS, Product, Tap, Tile, Tiles};
 const PARTIAL_ELEMENTS: usize = 1 << 20;
 /// Chunks at most.
 const MAX_CHUNKS: usize = 16;
-/// Work items at least, where the shape allows.
-const MIN_ITEMS: usize = 24;
-/// Elements of a band's scratch and gradient rows together.
-const BAND_ELEMENTS: usize = 48 * 1024;
-/// Pixels of a pointwise band.
-const POINTWISE_PIXELS: usize = 256;
+
+/// How work is cut, by the stored element.
+struct Cuts {
+    /// Work items at least, where the shape allows.
+    items: usize,
+    /// Elements of a band's scratch and gradient rows together.
+    band: usize,
+    /// Pixels of a pointwise band at least, and the elements that its operands may take beyond.
+    pixels: usize,
+    pointwise: usize,
+}
+
+const CUTS: Cuts = Cuts { items: 24, band: 48 * 1024, pixels: 256, pointwise: 0 };
+
+/// Pairs are copied, so a band is worth more, and a second slice copies the gradient again.
+const CUTS_OF_PAIRS: Cuts = Cuts { items: 16, band: 128 * 1024, pixels: 256, pointwise: 128 * 1024 };
 
 /// Sums the chunks' results, each as long as `out`, in order.
 pub(crate) fn sum_chunks(partial: &[f32], chunks: usize, out: &mut [f32]) {
@@ -59,13 +69,15 @@ pub(crate) struct WeightGrad {
 }
 
 impl WeightGrad {
-    /// For an input and output of shapes `[n, h, w, c]`.
-    pub fn new(geometry: ConvGeometry, input: [usize; 4], output: [usize; 4]) -> WeightGrad {
+    /// For an input and output of shapes `[n, h, w, c]`; `group` is the stored element's.
+    pub fn new(group: usize, geometry: ConvGeometry, input: [usize; 4], output: [usize; 4]) -> WeightGrad {
+        let cuts = if group == 1 { CUTS } else { CUTS_OF_PAIRS };
         let [n, oh, ow, out] = output;
         let mut bands = Vec::new();
         if geometry.is_pointwise() {
             let pixels = n * oh * ow;
-            let count = pixels.div_ceil(POINTWISE_PIXELS);
+            let most = (cuts.pointwise / (input[3] + out)).clamp(cuts.pixels, 4 * cuts.pixels);
+            let count = pixels.div_ceil(most);
             bands.extend((0..count).map(|b| Band {
                 image: 0,
                 start: b * pixels / count,
@@ -74,7 +86,7 @@ impl WeightGrad {
         } else {
             let padded = (ow - 1) * geometry.stride.1 + geometry.kernel.1;
             let row = geometry.stride.0 * padded * input[3] + ow * out;
-            let most = (BAND_ELEMENTS / row.max(1)).clamp(1, oh.min(MAX_TAPS));
+            let most = (cuts.band / row.max(1)).clamp(1, oh.min(MAX_TAPS));
             let count = oh.div_ceil(most);
             for image in 0..n {
                 bands.extend((0..count).map(|b| Band {
@@ -87,7 +99,7 @@ impl WeightGrad {
         let len = geometry.kernel.0 * geometry.kernel.1 * input[3] * out;
         let chunks = (PARTIAL_ELEMENTS / len).clamp(1, MAX_CHUNKS).min(bands.len());
         let rows = geometry.kernel.0 * geometry.kernel.1 * input[3];
-        let slices = MIN_ITEMS.div_ceil(chunks).min(rows.div_ceil(32));
+        let slices = cuts.items.div_ceil(chunks).min(rows.div_ceil(32));
         WeightGrad { geometry, input, output, bands, chunks, slices }
     }
 

@@ -2,8 +2,8 @@
 //!
 //! A tile of 4x4 results takes 36 products a pair of channels where the direct form takes 144. The tiles of a band of
 //! rows are transformed to 36 matrices `[tile][channel]` that stay in the second-level cache, multiplied by the
-//! kernels' 36 matrices, and transformed back panel by panel of output channels. What is transformed is float32 for every
-//! stored element: rounding it to bfloat16 would cost several times the error of rounding the tensors.
+//! kernels' 36 matrices, and transformed back panel by panel of output channels. Transformed sources and kernels are stored
+//! as tensors are, their products always in float32.
 
 mod transforms;
 mod weight_grad;
@@ -13,10 +13,10 @@ use rayon::prelude::*;
 use crate::graph::ConvGeometry;
 
 use super::conv::{Epilogue, Weights};
-use super::element::Storage;
+use super::element::{Element, Storage};
 use super::norm::Moments;
 use super::pack::Packing;
-use super::scratch::{Shared, Tensor, copy_padded, with_scratch};
+use super::scratch::{Shared, Tensor, copy_padded, floats, with_scratch};
 use super::simd::Isa;
 use super::tile::{Init, Product, Tap, Tile, Tiles};
 use super::transpose::transpose;
@@ -60,15 +60,21 @@ pub(crate) fn pays(storage: Storage, g: &ConvGeometry, input: [usize; 4], output
     let [_, oh, ow, out] = output;
     let (c, vectors) = (input[3], out.div_ceil(16));
     let tiles = oh.div_ceil(OUT) * ow.div_ceil(OUT);
-    let ours = tiles * (40 * c * vectors + 300 * c.div_ceil(16) + 250 * vectors);
+    let ours = tiles * (40 * c * vectors * storage.bytes() / 4 + 300 * c.div_ceil(16) + 250 * vectors);
     // bfloat16 multiplies two in the time of one.
     let direct = oh * ow * 9 * c * vectors * storage.bytes() / 4;
     c >= 8 && out >= 8 && 10 * ours < 9 * direct
 }
 
 impl Winograd {
-    /// `source` and `destination` are shapes `[n, h, w, c]`; `pad`: zeros above and to the left of the source.
-    pub fn new(pad: (usize, usize), source: [usize; 4], destination: [usize; 4]) -> Winograd {
+    /// `source` and `destination` are shapes `[n, h, w, c]`; `group` is the stored element's; `pad`: zeros above and to
+    /// the left of the source.
+    pub fn new(
+        group: usize,
+        pad: (usize, usize),
+        source: [usize; 4],
+        destination: [usize; 4],
+    ) -> Winograd {
         let [n, oh, ow, out] = destination;
         let (tile_rows, tile_cols) = (oh.div_ceil(OUT), ow.div_ceil(OUT));
         let by_size = BAND_ELEMENTS / (POINTS * source[3] * tile_cols);
@@ -78,18 +84,18 @@ impl Winograd {
             .flat_map(|image| (0..count).map(move |b| (image, b)))
             .map(|(image, b)| Band { image, rows: (b * tile_rows / count, (b + 1) * tile_rows / count) })
             .collect();
-        let packing = Packing { cols: out, rows: source[3] };
+        let packing = Packing { cols: out, rows: source[3].next_multiple_of(group) };
         Winograd { source, destination, pad, tile_cols, bands, packing }
     }
 
     /// The forward pass of a geometry.
-    pub fn forward(g: &ConvGeometry, input: [usize; 4], output: [usize; 4]) -> Winograd {
-        Winograd::new((g.pad[0], g.pad[1]), input, output)
+    pub fn forward(group: usize, g: &ConvGeometry, input: [usize; 4], output: [usize; 4]) -> Winograd {
+        Winograd::new(group, (g.pad[0], g.pad[1]), input, output)
     }
 
     /// The gradient with respect to the input: the kernel turned by half a turn, the channels exchanged.
-    pub fn data_grad(g: &ConvGeometry, input: [usize; 4], output: [usize; 4]) -> Winograd {
-        Winograd::new((2 - g.pad[0], 2 - g.pad[1]), output, input)
+    pub fn data_grad(group: usize, g: &ConvGeometry, input: [usize; 4], output: [usize; 4]) -> Winograd {
+        Winograd::new(group, (2 - g.pad[0], 2 - g.pad[1]), output, input)
     }
 
     /// Elements between the packed matrices of neighbouring points.
@@ -104,21 +110,30 @@ impl Winograd {
 
     /// Transforms and packs weights `[3][3][in][out]`; `turned` for the gradient with respect to the input. `scale`: a
     /// factor for each output channel, not with `turned`.
-    pub fn pack(&self, isa: Isa, weights: &Weights, turned: bool, scale: Option<&[f32]>, out: &mut [f32]) {
+    ///
+    /// # Safety
+    /// `out` has [`Winograd::packed_len`] elements, zero before the first packing.
+    pub unsafe fn pack<T: Element>(
+        &self,
+        isa: Isa,
+        weights: &Weights,
+        turned: bool,
+        scale: Option<&[f32]>,
+        out: *mut T,
+    ) {
         let tiles = Tiles::of(isa);
-        assert!(out.len() >= self.packed_len(tiles));
         let (len, cols) = (weights.channels * weights.out, self.packing.cols);
         assert_eq!(weights.values.len(), 9 * len);
         let stride = self.packed_stride(tiles);
-        let mut pack = |taps: [*const f32; 9]| {
+        let pack = |taps: [*const f32; 9]| {
             for (start, count, width, offset) in self.packing.panels(tiles) {
-                for row in 0..self.packing.rows {
+                for row in 0..self.source[3] {
                     // SAFETY: each tap is a matrix of `rows` x `cols`; the packed one has a row of the panel's width.
                     unsafe {
                         let taps = taps.map(|tap| tap.add(row * cols + start));
                         let scale = scale.map(|s| s[start..].as_ptr());
-                        let to = out.as_mut_ptr().add(offset + row * width);
-                        kernel_row(isa, taps, count, scale, to, stride);
+                        let to = out.add(offset + row / T::GROUP * width * T::GROUP);
+                        kernel_row(isa, taps, count, scale, to, stride, row % T::GROUP);
                     }
                 }
             }
@@ -165,7 +180,7 @@ impl Winograd {
         isa: Isa,
         source: Tensor<T>,
         destination: Tensor<T>,
-        packed: &[f32],
+        packed: Shared<T>,
         epilogue: Epilogue<T>,
         moments: Option<&mut [Moments]>,
     ) {
@@ -190,7 +205,7 @@ impl Winograd {
         isa: Isa,
         source: Tensor<T>,
         destination: Tensor<T>,
-        packed: &[f32],
+        packed: Shared<T>,
         epilogue: &Epilogue<T>,
         band: &Band,
         moments: Option<&mut [Moments]>,
@@ -202,29 +217,31 @@ impl Winograd {
         let panel = tiles.panel();
         let (in_stride, out_stride) = (count * depth + SKEW, count * panel + SKEW);
         let stride = self.packed_stride(tiles);
-        with_scratch(POINTS * (in_stride + out_stride) + POINTS * depth, |scratch| {
+        let source_len = floats::<T>(POINTS * in_stride);
+        with_scratch(source_len + POINTS * out_stride + floats::<T>(POINTS * depth), |scratch| {
             // SAFETY: the scratch has room for the band's matrices and one tile's patch; tiles lie in their tensors.
             unsafe {
-                let products = scratch.add(POINTS * in_stride);
+                let products = scratch.add(source_len);
                 let patch = products.add(POINTS * out_stride).cast::<T>();
+                let scratch = scratch.cast::<T>();
                 self.source_tiles(isa, source, band, patch, scratch, in_stride);
                 for (col, cols, width, offset) in self.packing.panels(tiles) {
                     for point in 0..POINTS {
                         for (first, rows) in tiles.split_rows(count).iter() {
                             let a = scratch.add(point * in_stride + first * depth).cast_const();
-                            let taps = [Tap { a, b: packed.as_ptr().add(point * stride + offset) }];
-                            let tile = Tile::<f32> {
+                            let taps = [Tap { a, b: packed.get().add(point * stride + offset) }];
+                            let tile = Tile {
                                 taps: &taps,
                                 k: depth,
                                 a_i: depth,
-                                a_k: 1,
-                                b_k: width,
+                                a_k: T::GROUP,
+                                b_k: width * T::GROUP,
                                 c: products.add(point * out_stride + first * panel),
                                 c_i: panel,
                                 cols: width,
                                 init: Init::Zero,
                             };
-                            tiles.along_k(rows, &tile);
+                            tiles.along_k_sums(rows, &tile);
                         }
                     }
                     for t in 0..count {
@@ -256,7 +273,7 @@ impl Winograd {
         source: Tensor<T>,
         band: &Band,
         patch: *mut T,
-        to: *mut f32,
+        to: *mut T,
         to_stride: usize,
     ) {
         let [_, h, w, depth] = self.source;
@@ -270,7 +287,7 @@ impl Winograd {
                 unsafe {
                     let image = source.pixel(band.image * h * w);
                     let (from, steps) = window(image, [h, w, depth], step, (y, x), IN, patch);
-                    source_tile(isa, from, steps, depth, to.add(tile * depth), to_stride);
+                    source_tile(isa, from, steps, depth, to.add(tile * depth), to_stride, None);
                 }
             }
         }

@@ -117,9 +117,9 @@ unsafe fn kernel_grad<S: Simd>(u: [S::V; 6]) -> [S::V; 3] {
 
 dispatch! {
     /// One tile of the source to its `POINTS` vectors of channels, `to_stride` apart. `steps`: elements between the
-    /// tile's rows and between its columns.
+    /// tile's rows and between its columns. `half`: stored as that half of pairs of tiles ([`Element::store_half`]).
     fn source_tile[T](
-        from: *const T, steps: (usize, usize), channels: usize, to: *mut f32, to_stride: usize,
+        from: *const T, steps: (usize, usize), channels: usize, to: *mut T, to_stride: usize, half: Option<usize>,
     ) = source_tile_impl
 }
 
@@ -128,8 +128,9 @@ unsafe fn source_tile_impl<S: Simd, T: Element>(
     from: *const T,
     steps: (usize, usize),
     channels: usize,
-    to: *mut f32,
+    to: *mut T,
     to_stride: usize,
+    half_of_pair: Option<usize>,
 ) {
     // SAFETY: the caller's promise.
     unsafe {
@@ -146,7 +147,11 @@ unsafe fn source_tile_impl<S: Simd, T: Element>(
                 let column =
                     source::<S>([half[0][j], half[1][j], half[2][j], half[3][j], half[4][j], half[5][j]]);
                 for (i, v) in column.into_iter().enumerate() {
-                    S::store_n(to.add((i * IN + j) * to_stride + c), v, n);
+                    let to = to.add((i * IN + j) * to_stride);
+                    match half_of_pair {
+                        None => T::store_n::<S>(to.add(c), v, n),
+                        Some(half) => T::store_half::<S>(to.add(c * T::GROUP), half, v, n),
+                    }
                 }
             }
         })
@@ -155,8 +160,9 @@ unsafe fn source_tile_impl<S: Simd, T: Element>(
 
 dispatch! {
     /// One tile of the result's gradient to its `POINTS` vectors of channels.
+    /// As that half of pairs of tiles.
     fn result_grad_tile[T](
-        from: *const T, steps: (usize, usize), channels: usize, to: *mut f32, to_stride: usize,
+        from: *const T, steps: (usize, usize), channels: usize, to: *mut T, to_stride: usize, half: usize,
     ) = result_grad_tile_impl
 }
 
@@ -165,8 +171,9 @@ unsafe fn result_grad_tile_impl<S: Simd, T: Element>(
     from: *const T,
     steps: (usize, usize),
     channels: usize,
-    to: *mut f32,
+    to: *mut T,
     to_stride: usize,
+    half_of_pair: usize,
 ) {
     // SAFETY: the caller's promise.
     unsafe {
@@ -182,7 +189,8 @@ unsafe fn result_grad_tile_impl<S: Simd, T: Element>(
             for j in 0..IN {
                 let column = result_grad::<S>([half[0][j], half[1][j], half[2][j], half[3][j]]);
                 for (i, v) in column.into_iter().enumerate() {
-                    S::store_n(to.add((i * IN + j) * to_stride + c), v, n);
+                    let to = to.add((i * IN + j) * to_stride + c * T::GROUP);
+                    T::store_half::<S>(to, half_of_pair, v, n);
                 }
             }
         })
@@ -243,19 +251,20 @@ unsafe fn result_tile_impl<S: Simd, T: Element>(
 
 dispatch! {
     /// Kernels to their `POINTS` vectors, for `channels` channels: the tap (ky, kx) at `taps[3 ky + kx]`; each value times
-    /// `scale`'s.
-    fn kernel_row(
-        taps: [*const f32; 9], channels: usize, scale: Option<*const f32>, to: *mut f32, to_stride: usize,
+    /// `scale`'s; stored as that half of pairs of rows.
+    fn kernel_row[T](
+        taps: [*const f32; 9], channels: usize, scale: Option<*const f32>, to: *mut T, to_stride: usize, half: usize,
     ) = kernel_row_impl
 }
 
 #[inline(always)]
-unsafe fn kernel_row_impl<S: Simd>(
+unsafe fn kernel_row_impl<S: Simd, T: Element>(
     taps: [*const f32; 9],
     channels: usize,
     scale: Option<*const f32>,
-    to: *mut f32,
+    to: *mut T,
     to_stride: usize,
+    half_of_pair: usize,
 ) {
     // SAFETY: the caller's promise.
     unsafe {
@@ -269,7 +278,8 @@ unsafe fn kernel_row_impl<S: Simd>(
             for j in 0..IN {
                 let column = kernel::<S>([half[0][j], half[1][j], half[2][j]]);
                 for (i, v) in column.into_iter().enumerate() {
-                    S::store_n(to.add((i * IN + j) * to_stride + c), v, n);
+                    let to = to.add((i * IN + j) * to_stride + c * T::GROUP);
+                    T::store_half::<S>(to, half_of_pair, v, n);
                 }
             }
         })

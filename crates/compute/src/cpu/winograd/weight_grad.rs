@@ -3,13 +3,13 @@
 //! With v the transformed source and z the result's gradient transformed by A, the gradient of the transformed kernel is
 //! `sum over tiles v^T z` for each of the 36 points, and G^T brings it to the kernel. A work item takes one chunk of the
 //! tiles and one slice of the kernel's rows and columns, such that v, z and the sums of its slice stay in the
-//! second-level cache; the chunks' kernels are then summed in order. Chunks and slices follow from shapes alone.
+//! second-level cache; the chunks' kernels are then summed in order. bfloat16 tiles stand by pairs, as they are summed. Chunks and slices follow from shapes alone.
 
 use rayon::prelude::*;
 
 use crate::graph::ConvGeometry;
 
-use super::super::scratch::{Shared, Tensor, with_scratch};
+use super::super::scratch::{Shared, Tensor, floats, with_scratch};
 use super::super::simd::Isa;
 use super::super::tile::{Init, Product, Tap, Tile, Tiles};
 use super::super::weight_grad::sum_chunks;
@@ -45,10 +45,10 @@ type Channels = (usize, usize);
 /// The buffers of a work item.
 #[derive(Clone, Copy)]
 struct Buffers<T> {
-    /// Transformed source `[36][tile][channel]`, and elements between points.
-    v: (*mut f32, usize),
-    /// Transformed gradient `[36][tile][output channel]`.
-    z: (*mut f32, usize),
+    /// Transformed source `[36][group of tiles][channel]`, and elements between points.
+    v: (*mut T, usize),
+    /// Transformed gradient `[36][group of tiles][output channel]`.
+    z: (*mut T, usize),
     /// Sums `[36][channel][output channel]`.
     u: (*mut f32, usize),
     patch: *mut T,
@@ -124,14 +124,18 @@ impl WinogradWeightGrad {
         let most = (RUN_ELEMENTS / (POINTS * (c + cols))).max(1);
         let count = range.len().div_ceil(most).max(1);
         let longest = range.len().div_ceil(count);
-        let (v_len, z_len, u_len) = (round(longest * c), round(longest * cols), round(c * cols));
-        with_scratch(POINTS * (v_len + z_len + u_len + c.max(cols)), |scratch| {
+        let whole = longest.next_multiple_of(T::GROUP);
+        let (v_len, z_len, u_len) = (round(whole * c), round(whole * cols), round(c * cols));
+        let [v_floats, z_floats, patch_floats] =
+            [POINTS * v_len, POINTS * z_len, POINTS * c.max(cols)].map(floats::<T>);
+        with_scratch(v_floats + z_floats + POINTS * u_len + patch_floats, |scratch| {
             // SAFETY: the scratch holds all four; the caller promises the rest.
             unsafe {
-                let z = scratch.add(POINTS * v_len);
-                let u = z.add(POINTS * z_len);
+                let z = scratch.add(v_floats);
+                let u = z.add(z_floats);
                 let patch = u.add(POINTS * u_len).cast::<T>();
-                let buffers = Buffers { v: (scratch, v_len), z: (z, z_len), u: (u, u_len), patch };
+                let buffers =
+                    Buffers { v: (scratch.cast(), v_len), z: (z.cast(), z_len), u: (u, u_len), patch };
                 for i in 0..count {
                     let run = (range.start + i * range.len() / count)
                         ..(range.start + (i + 1) * range.len() / count);
@@ -173,16 +177,19 @@ impl WinogradWeightGrad {
             let at = (top - self.pad.0 as isize, left - self.pad.1 as isize);
             let from = x.pixel(image * h * w).add(channels.0);
             let (from, steps) = window(from, [h, w, channels.1], x.pixel_stride, at, IN, patch);
-            source_tile(isa, from, steps, channels.1, buffers.v.0.add(to * channels.1), buffers.v.1);
+            let (group, half) = (to / T::GROUP * T::GROUP, to % T::GROUP);
+            let v = buffers.v.0.add(group * channels.1);
+            source_tile(isa, from, steps, channels.1, v, buffers.v.1, Some(half));
             let from = dy.pixel(image * oh * ow).add(outputs.0);
             let (from, steps) = window(from, [oh, ow, outputs.1], dy.pixel_stride, (top, left), OUT, patch);
-            result_grad_tile(isa, from, steps, outputs.1, buffers.z.0.add(to * outputs.1), buffers.z.1);
+            let z = buffers.z.0.add(group * outputs.1);
+            result_grad_tile(isa, from, steps, outputs.1, z, buffers.z.1, half);
         }
     }
 }
 
 /// `u (+)= v^T z` at each point, over `count` tiles.
-unsafe fn multiply<T>(isa: Isa, count: usize, c: usize, cols: usize, init: Init, buffers: &Buffers<T>) {
+unsafe fn multiply<T: Product>(isa: Isa, count: usize, c: usize, cols: usize, init: Init, buffers: &Buffers<T>) {
     let tiles = Tiles::of(isa);
     for point in 0..POINTS {
         for col in (0..cols).step_by(tiles.panel()) {
@@ -190,15 +197,15 @@ unsafe fn multiply<T>(isa: Isa, count: usize, c: usize, cols: usize, init: Init,
                 // SAFETY: the buffers hold these matrices; what is read past a row's end lies in the scratch.
                 unsafe {
                     let taps = [Tap {
-                        a: buffers.v.0.add(point * buffers.v.1 + m).cast_const(),
-                        b: buffers.z.0.add(point * buffers.z.1 + col).cast_const(),
+                        a: buffers.v.0.add(point * buffers.v.1 + m * T::GROUP).cast_const(),
+                        b: buffers.z.0.add(point * buffers.z.1 + col * T::GROUP).cast_const(),
                     }];
-                    let tile = Tile::<f32> {
+                    let tile = Tile {
                         taps: &taps,
                         k: count,
-                        a_i: 1,
-                        a_k: c,
-                        b_k: cols,
+                        a_i: T::GROUP,
+                        a_k: c * T::GROUP,
+                        b_k: cols * T::GROUP,
                         c: buffers.u.0.add(point * buffers.u.1 + m * cols + col),
                         c_i: cols,
                         cols: tiles.panel().min(cols - col),
