@@ -9,7 +9,7 @@ use rayon::prelude::*;
 use crate::graph::Activation;
 
 use super::element::Element;
-use super::elementwise::{Act, for_channels, part_pixels, with_act};
+use super::elementwise::{Act, part_pixels, with_act};
 use super::scratch::Tensor;
 use super::simd::{Isa, MAX_LANES, Simd, dispatch};
 
@@ -25,67 +25,79 @@ dispatch! {
     fn row_moments[T](x: *const T, stride: usize, pixels: usize, out: &mut [Moments]) = row_moments_impl
 }
 
-#[inline(always)]
-unsafe fn row_moments_impl<S: Simd, T: Element>(x: *const T, stride: usize, pixels: usize, out: &mut [Moments]) {
-    let wide = VECTORS * S::LANES;
-    let mut c = 0;
-    // SAFETY: the caller's promise.
-    unsafe {
-        while c + wide <= out.len() {
-            moments_vectors::<S, T, VECTORS>((x.add(c), stride), pixels, S::LANES, &mut out[c..c + wide]);
-            c += wide;
+/// Calls the body with `c` (a first channel), `n` (lanes that count) and the constant `V` (vectors) for blocks of four
+/// vectors of channels, two and one: a block's rows of parameters stay in registers, and memory is read along its rows.
+macro_rules! for_blocks {
+    ($simd:ty, $channels:expr, |$c:ident, $n:ident, $v:ident| $body:expr) => {{
+        let channels = $channels;
+        let lanes = <$simd as Simd>::LANES;
+        let mut $c = 0;
+        let $n = lanes;
+        while $c + 4 * lanes <= channels {
+            const $v: usize = 4;
+            $body;
+            $c += 4 * lanes;
         }
-        while c < out.len() {
-            let n = S::LANES.min(out.len() - c);
-            moments_vectors::<S, T, 1>((x.add(c), stride), pixels, n, &mut out[c..c + n]);
-            c += n;
+        while $c + 2 * lanes <= channels {
+            const $v: usize = 2;
+            $body;
+            $c += 2 * lanes;
         }
-    }
+        while $c < channels {
+            const $v: usize = 1;
+            let $n = lanes.min(channels - $c);
+            $body;
+            $c += lanes;
+        }
+    }};
 }
 
-/// Vectors of channels at a time where sums are taken over pixels: memory is then read along its rows.
-const VECTORS: usize = 4;
+/// A block's values of a row of parameters.
+#[inline(always)]
+unsafe fn block<S: Simd, const V: usize>(row: &[f32], c: usize, n: usize) -> [S::V; V] {
+    // SAFETY: the row has the block's channels.
+    std::array::from_fn(|v| unsafe { S::load_n(row.as_ptr().add(c + v * S::LANES), n) })
+}
 
 #[inline(always)]
-unsafe fn moments_vectors<S: Simd, T: Element, const VECTORS: usize>(
-    (x, stride): (*const T, usize),
+unsafe fn row_moments_impl<S: Simd, T: Element>(
+    x: *const T,
+    stride: usize,
     pixels: usize,
-    n: usize,
     out: &mut [Moments],
 ) {
     // SAFETY: the caller's promise.
     unsafe {
-        let at = |p: usize, v: usize| T::load_n::<S>(x.add(p * stride + v * S::LANES), n);
-        let mut sum = [S::zero(); VECTORS];
-        for p in 0..pixels {
-            for (v, sum) in sum.iter_mut().enumerate() {
-                *sum = S::add(*sum, at(p, v));
+        for_blocks!(S, out.len(), |c, n, V| {
+            let at = |p: usize, v: usize| T::load_n::<S>(x.add(p * stride + c + v * S::LANES), n);
+            let mut sum = [S::zero(); V];
+            for p in 0..pixels {
+                for (v, sum) in sum.iter_mut().enumerate() {
+                    *sum = S::add(*sum, at(p, v));
+                }
             }
-        }
-        let inverse = S::splat(1.0 / pixels as f32);
-        let mut mean = [S::zero(); VECTORS];
-        for (mean, sum) in mean.iter_mut().zip(sum) {
-            *mean = S::mul(sum, inverse);
-        }
-        // A second pass over what is in cache: a difference of squares would lose digits where a channel hardly varies.
-        // What the deviations sum to is what the mean was rounded by.
-        let (mut rest, mut m2) = ([S::zero(); VECTORS], [S::zero(); VECTORS]);
-        for p in 0..pixels {
-            for v in 0..VECTORS {
-                let d = S::sub(at(p, v), mean[v]);
-                rest[v] = S::add(rest[v], d);
-                m2[v] = S::fma(d, d, m2[v]);
+            let inverse = S::splat(1.0 / pixels as f32);
+            let mean = sum.map(|sum| S::mul(sum, inverse));
+            // A second pass over what is in cache: a difference of squares would lose digits where a channel hardly
+            // varies. What the deviations sum to is what the mean was rounded by.
+            let (mut rest, mut m2) = ([S::zero(); V], [S::zero(); V]);
+            for p in 0..pixels {
+                for v in 0..V {
+                    let d = S::sub(at(p, v), mean[v]);
+                    rest[v] = S::add(rest[v], d);
+                    m2[v] = S::fma(d, d, m2[v]);
+                }
             }
-        }
-        let (mut means, mut m2s) = ([0.0; MAX_LANES], [0.0; MAX_LANES]);
-        for v in 0..VECTORS {
-            let rounded = S::mul(rest[v], inverse);
-            S::store(means.as_mut_ptr(), S::add(mean[v], rounded));
-            S::store(m2s.as_mut_ptr(), S::max(S::sub(m2[v], S::mul(rest[v], rounded)), S::zero()));
-            for (i, out) in out[v * S::LANES..].iter_mut().take(n).enumerate() {
-                *out = Moments { mean: means[i], m2: m2s[i] };
+            let (mut means, mut m2s) = ([0.0; MAX_LANES], [0.0; MAX_LANES]);
+            for v in 0..V {
+                let rounded = S::mul(rest[v], inverse);
+                S::store(means.as_mut_ptr(), S::add(mean[v], rounded));
+                S::store(m2s.as_mut_ptr(), S::max(S::sub(m2[v], S::mul(rest[v], rounded)), S::zero()));
+                for (i, out) in out[c + v * S::LANES..].iter_mut().take(n).enumerate() {
+                    *out = Moments { mean: means[i], m2: m2s[i] };
+                }
             }
-        }
+        })
     }
 }
 
@@ -190,19 +202,23 @@ unsafe fn norm_rows_impl<S: Simd, T: Element>(
     activation: Activation,
     residual: Option<(*const T, usize)>,
 ) {
-    let (scale, shift) = (affine.scale.as_ptr(), affine.shift.as_ptr());
     // SAFETY: the caller's promise.
     unsafe {
-        with_act!(activation, A => for p in 0..pixels {
-            for_channels!(S, affine.scale.len(), |c, n| {
-                let v = T::load_n::<S>(z.0.add(p * z.1 + c), n);
-                let mut u = A::value::<S, T>(S::fma(v, S::load_n(scale.add(c), n), S::load_n(shift.add(c), n)));
-                if let Some(r) = residual {
-                    u = S::add(u, T::load_n::<S>(r.0.add(p * r.1 + c), n));
+        with_act!(activation, A => for_blocks!(S, affine.scale.len(), |c, n, V| {
+            let scale = block::<S, V>(&affine.scale, c, n);
+            let shift = block::<S, V>(&affine.shift, c, n);
+            for p in 0..pixels {
+                for v in 0..V {
+                    let at = c + v * S::LANES;
+                    let x = T::load_n::<S>(z.0.add(p * z.1 + at), n);
+                    let mut u = A::value::<S, T>(S::fma(x, scale[v], shift[v]));
+                    if let Some(r) = residual {
+                        u = S::add(u, T::load_n::<S>(r.0.add(p * r.1 + at), n));
+                    }
+                    T::store_n::<S>(y.0.add(p * y.1 + at), u, n)
                 }
-                T::store_n::<S>(y.0.add(p * y.1 + c), u, n)
-            })
-        })
+            }
+        }))
     }
 }
 
@@ -253,58 +269,34 @@ unsafe fn grad_sums_impl<S: Simd, T: Element>(
 ) {
     // SAFETY: the caller's promise.
     unsafe {
-        with_act!(activation, A => {
-            // Some vectors at a time, so that memory is read along its rows.
-            let wide = VECTORS * S::LANES;
-            let mut c = 0;
-            while c + wide <= out.len() {
-                let from = (z, dy, keep, pixels, affine);
-                grad_sums_vectors::<S, T, A, VECTORS>(from, c, S::LANES, &mut out[c..c + wide]);
-                c += wide;
-            }
-            while c < out.len() {
-                let n = S::LANES.min(out.len() - c);
-                let from = (z, dy, keep, pixels, affine);
-                grad_sums_vectors::<S, T, A, 1>(from, c, n, &mut out[c..c + n]);
-                c += n;
-            }
-        })
-    }
-}
-
-#[inline(always)]
-unsafe fn grad_sums_vectors<S: Simd, T: Element, A: Act, const VECTORS: usize>(
-    (z, dy, keep, pixels, affine): ((*const T, usize), (*mut T, usize), bool, usize, &Affine),
-    c: usize,
-    n: usize,
-    out: &mut [Sums],
-) {
-    // SAFETY: the caller's promise.
-    unsafe {
-        let row = |values: &[f32], v: usize| S::load_n(values.as_ptr().add(c + v * S::LANES), n);
-        let (mut sum, mut sum_x) = ([S::zero(); VECTORS], [S::zero(); VECTORS]);
-        for p in 0..pixels {
-            for v in 0..VECTORS {
-                let at = c + v * S::LANES;
-                let x = T::load_n::<S>(z.0.add(p * z.1 + at), n);
-                let u = S::fma(x, row(&affine.scale, v), row(&affine.shift, v));
-                let place = dy.0.add(p * dy.1 + at);
-                let du = S::mul(A::slope::<S, T>(u), T::load_n::<S>(place, n));
-                if keep {
-                    T::store_n::<S>(place, du, n);
+        with_act!(activation, A => for_blocks!(S, out.len(), |c, n, V| {
+            let [scale, shift, mean] =
+                [&affine.scale, &affine.shift, &affine.mean].map(|row| block::<S, V>(row, c, n));
+            let (mut sum, mut sum_x) = ([S::zero(); V], [S::zero(); V]);
+            for p in 0..pixels {
+                for v in 0..V {
+                    let at = c + v * S::LANES;
+                    let x = T::load_n::<S>(z.0.add(p * z.1 + at), n);
+                    let u = S::fma(x, scale[v], shift[v]);
+                    let place = dy.0.add(p * dy.1 + at);
+                    let du = S::mul(A::slope::<S, T>(u), T::load_n::<S>(place, n));
+                    if keep {
+                        T::store_n::<S>(place, du, n);
+                    }
+                    sum[v] = S::add(sum[v], du);
+                    sum_x[v] = S::fma(du, S::sub(x, mean[v]), sum_x[v]);
                 }
-                sum[v] = S::add(sum[v], du);
-                sum_x[v] = S::fma(du, S::sub(x, row(&affine.mean, v)), sum_x[v]);
             }
-        }
-        let (mut a, mut b) = ([0.0; MAX_LANES], [0.0; MAX_LANES]);
-        for v in 0..VECTORS {
-            S::store(a.as_mut_ptr(), sum[v]);
-            S::store(b.as_mut_ptr(), S::mul(sum_x[v], row(&affine.inv_std, v)));
-            for (i, out) in out[v * S::LANES..].iter_mut().take(n).enumerate() {
-                *out = Sums { du: a[i], du_x: b[i] };
+            let inv_std = block::<S, V>(&affine.inv_std, c, n);
+            let (mut a, mut b) = ([0.0; MAX_LANES], [0.0; MAX_LANES]);
+            for v in 0..V {
+                S::store(a.as_mut_ptr(), sum[v]);
+                S::store(b.as_mut_ptr(), S::mul(sum_x[v], inv_std[v]));
+                for (i, out) in out[c + v * S::LANES..].iter_mut().take(n).enumerate() {
+                    *out = Sums { du: a[i], du_x: b[i] };
+                }
             }
-        }
+        }))
     }
 }
 
@@ -335,28 +327,32 @@ unsafe fn grad_rows_impl<S: Simd, T: Element>(
     activation: Activation,
     add: bool,
 ) {
-    let (scale, shift) = (affine.scale.as_ptr(), affine.shift.as_ptr());
     // SAFETY: the caller's promise.
     unsafe {
-        with_act!(activation, A => for p in 0..pixels {
-            for_channels!(S, affine.scale.len(), |c, n| {
-                let v = T::load_n::<S>(z.0.add(p * z.1 + c), n);
-                let s = S::load_n(scale.add(c), n);
-                let u = S::fma(v, s, S::load_n(shift.add(c), n));
-                let du = S::mul(A::slope::<S, T>(u), T::load_n::<S>(dy.0.add(p * dy.1 + c), n));
-                let mut out = S::mul(du, s);
-                if let Some(grad) = grad {
-                    let slope = S::load_n(grad.slope.as_ptr().add(c), n);
-                    let offset = S::load_n(grad.offset.as_ptr().add(c), n);
-                    out = S::sub(out, S::fma(v, slope, offset));
+        with_act!(activation, A => for_blocks!(S, affine.scale.len(), |c, n, V| {
+            let [scale, shift] = [&affine.scale, &affine.shift].map(|row| block::<S, V>(row, c, n));
+            let [slope, offset] = match grad {
+                Some(grad) => [&grad.slope, &grad.offset].map(|row| block::<S, V>(row, c, n)),
+                None => [[S::zero(); V]; 2],
+            };
+            for p in 0..pixels {
+                for v in 0..V {
+                    let at = c + v * S::LANES;
+                    let x = T::load_n::<S>(z.0.add(p * z.1 + at), n);
+                    let u = S::fma(x, scale[v], shift[v]);
+                    let du = S::mul(A::slope::<S, T>(u), T::load_n::<S>(dy.0.add(p * dy.1 + at), n));
+                    let mut out = S::mul(du, scale[v]);
+                    if grad.is_some() {
+                        out = S::sub(out, S::fma(x, slope[v], offset[v]));
+                    }
+                    let to = dz.0.add(p * dz.1 + at);
+                    if add {
+                        out = S::add(out, T::load_n::<S>(to, n));
+                    }
+                    T::store_n::<S>(to, out, n)
                 }
-                let to = dz.0.add(p * dz.1 + c);
-                if add {
-                    out = S::add(out, T::load_n::<S>(to, n));
-                }
-                T::store_n::<S>(to, out, n)
-            })
-        })
+            }
+        }))
     }
 }
 
