@@ -124,7 +124,6 @@ fn check_input(graph: &Graph, isa: Isa, threads: usize, storage: Storage, input:
     let expected = evaluate(graph, &values, &wide_input, true);
     for (i, (name, v)) in graph.outputs().iter().enumerate() {
         let error = relative_error(run.output(i), &expected[v.index()]);
-        println!("{which} training {name} {error:e}");
         assert!(error < output_bound, "{which} training {name}: {error:e}");
     }
     for info in graph.params().iter().filter(|p| p.role.is_trained()) {
@@ -144,7 +143,6 @@ fn check_input(graph: &Graph, isa: Isa, threads: usize, storage: Storage, input:
             .collect();
         let got: Vec<f32> = places.iter().map(|&at| grads[at]).collect();
         let error = relative_error(&got, &numeric);
-        println!("{which} gradient {} {error:e}", info.name);
         assert!(error < grad_bound, "{which} gradient of {}: {error:e}", info.name);
     }
     let before = params.clone();

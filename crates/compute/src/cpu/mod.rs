@@ -14,6 +14,7 @@ mod profile;
 mod scratch;
 mod shape_ops;
 mod simd;
+mod softmax;
 mod tile;
 mod transpose;
 mod weight_grad;

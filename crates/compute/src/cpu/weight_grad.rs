@@ -358,7 +358,7 @@ impl<T: Element> Operands<T> {
 }
 
 /// A row of `k` pixels of `len` channels to pairs, `width` apart; a last pixel without a neighbour is paired with zeros.
-unsafe fn pair_pixels<T: Element>(
+pub(super) unsafe fn pair_pixels<T: Element>(
     isa: Isa,
     from: *const T,
     pixel: usize,
