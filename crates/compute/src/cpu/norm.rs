@@ -9,7 +9,7 @@ use rayon::prelude::*;
 use crate::graph::Activation;
 
 use super::element::Element;
-use super::elementwise::{Act, part_pixels, with_act};
+use super::elementwise::{Act, for_channels, part_pixels, with_act};
 use super::scratch::Tensor;
 use super::simd::{Isa, MAX_LANES, Simd, dispatch};
 
@@ -204,21 +204,18 @@ unsafe fn norm_rows_impl<S: Simd, T: Element>(
 ) {
     // SAFETY: the caller's promise.
     unsafe {
-        with_act!(activation, A => for_blocks!(S, affine.scale.len(), |c, n, V| {
-            let scale = block::<S, V>(&affine.scale, c, n);
-            let shift = block::<S, V>(&affine.shift, c, n);
-            for p in 0..pixels {
-                for v in 0..V {
-                    let at = c + v * S::LANES;
-                    let x = T::load_n::<S>(z.0.add(p * z.1 + at), n);
-                    let mut u = A::value::<S, T>(S::fma(x, scale[v], shift[v]));
-                    if let Some(r) = residual {
-                        u = S::add(u, T::load_n::<S>(r.0.add(p * r.1 + at), n));
-                    }
-                    T::store_n::<S>(y.0.add(p * y.1 + at), u, n)
+        // Along memory's rows: streams that skip parts of them are slower than loading the parameters again.
+        with_act!(activation, A => for p in 0..pixels {
+            for_channels!(S, affine.scale.len(), |c, n| {
+                let x = T::load_n::<S>(z.0.add(p * z.1 + c), n);
+                let [scale, shift] = [&affine.scale, &affine.shift].map(|row| S::load_n(row.as_ptr().add(c), n));
+                let mut u = A::value::<S, T>(S::fma(x, scale, shift));
+                if let Some(r) = residual {
+                    u = S::add(u, T::load_n::<S>(r.0.add(p * r.1 + c), n));
                 }
-            }
-        }))
+                T::store_n::<S>(y.0.add(p * y.1 + c), u, n)
+            })
+        })
     }
 }
 
@@ -329,30 +326,25 @@ unsafe fn grad_rows_impl<S: Simd, T: Element>(
 ) {
     // SAFETY: the caller's promise.
     unsafe {
-        with_act!(activation, A => for_blocks!(S, affine.scale.len(), |c, n, V| {
-            let [scale, shift] = [&affine.scale, &affine.shift].map(|row| block::<S, V>(row, c, n));
-            let [slope, offset] = match grad {
-                Some(grad) => [&grad.slope, &grad.offset].map(|row| block::<S, V>(row, c, n)),
-                None => [[S::zero(); V]; 2],
-            };
-            for p in 0..pixels {
-                for v in 0..V {
-                    let at = c + v * S::LANES;
-                    let x = T::load_n::<S>(z.0.add(p * z.1 + at), n);
-                    let u = S::fma(x, scale[v], shift[v]);
-                    let du = S::mul(A::slope::<S, T>(u), T::load_n::<S>(dy.0.add(p * dy.1 + at), n));
-                    let mut out = S::mul(du, scale[v]);
-                    if grad.is_some() {
-                        out = S::sub(out, S::fma(x, slope[v], offset[v]));
-                    }
-                    let to = dz.0.add(p * dz.1 + at);
-                    if add {
-                        out = S::add(out, T::load_n::<S>(to, n));
-                    }
-                    T::store_n::<S>(to, out, n)
+        with_act!(activation, A => for p in 0..pixels {
+            for_channels!(S, affine.scale.len(), |c, n| {
+                let x = T::load_n::<S>(z.0.add(p * z.1 + c), n);
+                let [scale, shift] = [&affine.scale, &affine.shift].map(|row| S::load_n(row.as_ptr().add(c), n));
+                let u = S::fma(x, scale, shift);
+                let du = S::mul(A::slope::<S, T>(u), T::load_n::<S>(dy.0.add(p * dy.1 + c), n));
+                let mut out = S::mul(du, scale);
+                if let Some(grad) = grad {
+                    let [slope, offset] =
+                        [&grad.slope, &grad.offset].map(|row| S::load_n(row.as_ptr().add(c), n));
+                    out = S::sub(out, S::fma(x, slope, offset));
                 }
-            }
-        }))
+                let to = dz.0.add(p * dz.1 + c);
+                if add {
+                    out = S::add(out, T::load_n::<S>(to, n));
+                }
+                T::store_n::<S>(to, out, n)
+            })
+        })
     }
 }
 
