@@ -107,7 +107,7 @@ impl ConvRunner {
         let group = 4 / storage.bytes();
         let [_, oh, ow, _] = info.output;
         let [_, h, w, _] = info.input;
-        let kernels = if g.groups == 1 && winograd::pays(storage, &g, info.input, info.output) {
+        let kernels = if g.groups == 1 && winograd::pays(isa, storage, &g, info.input, info.output) {
             let data_grad = || Gather::Winograd(Winograd::data_grad(group, &g, info.input, info.output));
             Kernels::Dense {
                 forward: Gather::Winograd(Winograd::forward(group, &g, info.input, info.output)),
@@ -121,7 +121,7 @@ impl ConvRunner {
                 data_grad: info
                     .data_grad
                     .then(|| direct(Window::data_grad(&g, h, w), info.output, info.input)),
-                weight_grad: DenseWeightGrad::Direct(WeightGrad::new(group, g, info.input, info.output)),
+                weight_grad: DenseWeightGrad::Direct(WeightGrad::new((group, isa == Isa::Amx), g, info.input, info.output)),
             }
         } else {
             Kernels::Depthwise {

@@ -26,9 +26,9 @@ impl Storage {
         }
     }
 
-    /// Whether this processor multiplies bfloat16 by instructions of its own.
+    /// Whether this processor multiplies bfloat16 faster than float32.
     pub fn bf16_is_fast() -> bool {
-        Isa::detect().multiplies_bf16()
+        Isa::bf16_is_fast()
     }
 }
 

@@ -1,5 +1,7 @@
 //! The CPU device: float32 or bfloat16, SIMD, threads; the same bytes for any number of threads.
 
+#[cfg(target_arch = "x86_64")]
+mod amx;
 mod attention;
 mod conv;
 mod conv_runner;

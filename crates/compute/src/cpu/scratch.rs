@@ -8,8 +8,8 @@ use super::element::Element;
 use super::pack::to_floats;
 use super::simd::Isa;
 
-/// Elements behind an arena's end that kernels may read, never use: whole vectors at a row's end.
-pub(crate) const SLACK: usize = 64;
+/// Elements behind an arena's end that kernels may read, never use: whole vectors at a row's end, whole tiles of rows.
+pub(crate) const SLACK: usize = 16 * 1024;
 
 /// From this many bytes on, memory is asked for in huge pages: walking a training plan's arena by pages of 4 KiB
 /// costs as much time as moving its bytes.

@@ -55,7 +55,7 @@ pub(crate) struct Tile<'a, T = f32, C = T> {
     pub init: Init,
 }
 
-type TileFn<T, C> = unsafe fn(&Tile<T, C>);
+pub(crate) type TileFn<T, C> = unsafe fn(&Tile<T, C>);
 
 /// By vectors - 1, then rows - 1.
 type TileFns<T, C> = [[TileFn<T, C>; MAX_ROWS]; PANEL_VECTORS];
@@ -115,6 +115,8 @@ impl Tiles {
         match isa {
             #[cfg(target_arch = "x86_64")]
             Isa::Avx512 => &AVX512,
+            #[cfg(target_arch = "x86_64")]
+            Isa::Amx => &AMX,
             #[cfg(target_arch = "x86_64")]
             Isa::Avx2 => &AVX2,
             _ => &PORTABLE,
@@ -296,6 +298,27 @@ tiles!(
     ["avx512f,avx512bw,avx512dq,avx512vl,avx512bf16,avx2,fma"],
     1 2 3 4 5 6 7 8 9 10 11 12 13 14
 );
+/// A table of AMX's kernels; see [`super::amx::tile`].
+#[cfg(target_arch = "x86_64")]
+macro_rules! amx_fns {
+    ($c:ty, $alone:ident, $($rows:literal)*) => {{
+        #[target_feature(enable = "avx512f,avx512bw,avx512dq,avx512vl,avx512bf16,avx2,fma")]
+        unsafe fn run<const ROWS: usize, const VECTORS: usize>(t: &Tile<Bf16, $c>) {
+            let rest = AVX512.along_k_bf16_sums[VECTORS - 1][ROWS - 1];
+            // SAFETY: the caller's promise.
+            unsafe { super::amx::tile::<$c, VECTORS>(t, ROWS, rest, AVX512.$alone[VECTORS - 1][ROWS - 1]) }
+        }
+        [[$(run::<$rows, 1>),*], [$(run::<$rows, 2>),*]]
+    }};
+}
+
+/// AVX-512's kernels, but products of bfloat16 along channels by AMX.
+#[cfg(target_arch = "x86_64")]
+static AMX: Tiles = Tiles {
+    along_k_bf16: amx_fns!(Bf16, along_k_bf16, 1 2 3 4 5 6 7 8 9 10 11 12 13 14),
+    along_k_bf16_sums: amx_fns!(f32, along_k_bf16_sums, 1 2 3 4 5 6 7 8 9 10 11 12 13 14),
+    ..AVX512
+};
 #[cfg(target_arch = "x86_64")]
 tiles!(AVX2, Avx2, 6, ["avx2,fma"], ["avx2,fma"], 1 2 3 4 5 6 6 6 6 6 6 6 6 6);
 tiles!(PORTABLE, Portable, 4, [], [], 1 2 3 4 4 4 4 4 4 4 4 4 4 4);

@@ -14,6 +14,7 @@ use super::elementwise::for_channels;
 use super::scratch::{Shared, Tensor, copy_padded, floats, with_scratch};
 use super::simd::{Isa, Simd, dispatch};
 use super::tile::{Init, MAX_TAPS, Product, Tap, Tile, Tiles};
+use super::transpose::transpose;
 
 /// The partial results of all chunks together stay under this many elements.
 const PARTIAL_ELEMENTS: usize = 1 << 20;
@@ -29,12 +30,15 @@ struct Cuts {
     /// Pixels of a pointwise band at least, and the elements that its operands may take beyond.
     pixels: usize,
     pointwise: usize,
+    /// Pixels of a band's source rows together, as far as the result needs them.
+    longest: usize,
 }
 
-const CUTS: Cuts = Cuts { items: 24, band: 48 * 1024, pixels: 256, pointwise: 0 };
+const CUTS: Cuts = Cuts { items: 24, band: 48 * 1024, pixels: 256, pointwise: 0, longest: usize::MAX };
 
 /// Pairs are copied, so a band is worth more, and a second slice copies the gradient again.
-const CUTS_OF_PAIRS: Cuts = Cuts { items: 16, band: 128 * 1024, pixels: 256, pointwise: 128 * 1024 };
+const CUTS_OF_PAIRS: Cuts =
+    Cuts { items: 16, band: 128 * 1024, pixels: 256, pointwise: 128 * 1024, longest: 1900 };
 
 /// Sums the chunks' results, each as long as `out`, in order.
 pub(crate) fn sum_chunks(partial: &[f32], chunks: usize, out: &mut [f32]) {
@@ -66,11 +70,19 @@ pub(crate) struct WeightGrad {
     bands: Vec<Band>,
     chunks: usize,
     slices: usize,
+    /// Whether products read the source along the summed pixels too ([`WeightGrad::multiply_turned`]).
+    turned: bool,
 }
 
 impl WeightGrad {
-    /// For an input and output of shapes `[n, h, w, c]`; `group` is the stored element's.
-    pub fn new(group: usize, geometry: ConvGeometry, input: [usize; 4], output: [usize; 4]) -> WeightGrad {
+    /// For an input and output of shapes `[n, h, w, c]`; `group` is the stored element's, pairs where the source is
+    /// `turned` for AMX.
+    pub fn new(
+        (group, turned): (usize, bool),
+        geometry: ConvGeometry,
+        input: [usize; 4],
+        output: [usize; 4],
+    ) -> WeightGrad {
         let cuts = if group == 1 { CUTS } else { CUTS_OF_PAIRS };
         let [n, oh, ow, out] = output;
         let mut bands = Vec::new();
@@ -86,7 +98,9 @@ impl WeightGrad {
         } else {
             let padded = (ow - 1) * geometry.stride.1 + geometry.kernel.1;
             let row = geometry.stride.0 * padded * input[3] + ow * out;
-            let most = (cuts.band / row.max(1)).clamp(1, oh.min(MAX_TAPS));
+            let beyond = geometry.kernel.0.saturating_sub(geometry.stride.0);
+            let longest = (cuts.longest / ow.next_multiple_of(2)).saturating_sub(beyond) / geometry.stride.0;
+            let most = (cuts.band / row.max(1)).min(longest).clamp(1, oh.min(MAX_TAPS));
             let count = oh.div_ceil(most);
             for image in 0..n {
                 bands.extend((0..count).map(|b| Band {
@@ -100,7 +114,7 @@ impl WeightGrad {
         let chunks = (PARTIAL_ELEMENTS / len).clamp(1, MAX_CHUNKS).min(bands.len());
         let rows = geometry.kernel.0 * geometry.kernel.1 * input[3];
         let slices = cuts.items.div_ceil(chunks).min(rows.div_ceil(32));
-        WeightGrad { geometry, input, output, bands, chunks, slices }
+        WeightGrad { geometry, input, output, bands, chunks, slices, turned }
     }
 
     fn len(&self) -> usize {
@@ -168,6 +182,8 @@ impl WeightGrad {
                 self.with_operands(x, dy, band, |operands, scratch| {
                     if T::GROUP == 1 {
                         self.multiply(tiles, operands, mine, init, out);
+                    } else if self.turned {
+                        self.multiply_turned(isa, operands, mine, init, scratch, out);
                     } else {
                         let pairs = self.pair_up(isa, operands, mine, scratch);
                         self.multiply(tiles, pairs, mine, init, out);
@@ -282,6 +298,75 @@ impl WeightGrad {
         }
     }
 
+    /// As [`WeightGrad::pair_up`] and [`WeightGrad::multiply`] for AMX, which reads both operands along the summed axis: the
+    /// source's pixels are turned to rows, one for each channel, in which the pixels of all the rows that a kernel row
+    /// reads are neighbours.
+    unsafe fn multiply_turned<T: Product>(
+        &self,
+        isa: Isa,
+        from: Operands<T>,
+        mine: &[(usize, usize, usize)],
+        init: Init,
+        scratch: *mut T,
+        out: *mut f32,
+    ) {
+        let tiles = Tiles::of(isa);
+        let (stride, cols, run_rows) = (self.geometry.stride.0, self.output[3], self.run_rows());
+        let low = mine.iter().map(|&(_, m, _)| m).min().unwrap_or(0);
+        let run = mine.iter().map(|&(_, m, rows)| m + rows).max().unwrap_or(0) - low;
+        let pairs = from.k.div_ceil(2);
+        let row = pairs * 2;
+        let k = (from.rows * row).next_multiple_of(TURNED_PAD);
+        let rows = (from.rows - 1) * stride + self.geometry.kernel.0;
+        // Source rows that the same kernel row reads stand together: those with the same remainder.
+        let before = |remainder: usize| (0..remainder).map(|r| (rows - r).div_ceil(stride)).sum::<usize>();
+        let slot = |source_row: usize| before(source_row % stride) + source_row / stride;
+        let length = rows * row + TURNED_PAD;
+        // SAFETY: the scratch has room for all: see `Operands::pairs_len`.
+        unsafe {
+            let pixels = scratch.add((run * length).next_multiple_of(64));
+            let dy = pixels.add((pairs * run * 2).next_multiple_of(64));
+            for source_row in 0..rows {
+                let x = from.x.add(source_row * from.x_row + low);
+                pair_pixels(isa, x, from.x_pixel, from.k, run, pixels, run);
+                let to = scratch.add(slot(source_row) * row).cast::<f32>();
+                transpose(isa, pixels.cast::<f32>().cast_const(), run, pairs, run, to, length / 2);
+            }
+            for channel in 0..run {
+                scratch.add(channel * length + rows * row).write_bytes(0, TURNED_PAD);
+            }
+            let panel = tiles.panel();
+            for col in (0..cols).step_by(panel) {
+                let to = dy.add(col * k);
+                for i in 0..from.rows {
+                    let from_row = from.dy.add(i * from.dy_row + col);
+                    let len = panel.min(cols - col);
+                    pair_pixels(isa, from_row, from.dy_pixel, from.k, len, to.add(i * row * panel), panel);
+                }
+                to.add(from.rows * row * panel).write_bytes(0, (k - from.rows * row) * panel);
+            }
+            for col in (0..cols).step_by(panel) {
+                for &(kh, m, tile_rows) in mine {
+                    let first = before(kh % stride) + kh / stride;
+                    let a = scratch.add((m - low) * length + first * row).cast_const();
+                    let taps = [Tap { a, b: dy.add(col * k).cast_const() }];
+                    let tile = Tile {
+                        taps: &taps,
+                        k,
+                        a_i: length,
+                        a_k: T::GROUP,
+                        b_k: panel * T::GROUP,
+                        c: out.add((kh * run_rows + m) * cols + col),
+                        c_i: cols,
+                        cols: panel.min(cols - col),
+                        init,
+                    };
+                    tiles.along_k_sums(tile_rows, &tile);
+                }
+            }
+        }
+    }
+
     /// Forms the tiles of `mine` from a band's operands.
     unsafe fn multiply<T: Product>(
         &self,
@@ -322,6 +407,9 @@ impl WeightGrad {
     }
 }
 
+/// Elements that rows of turned pixels are longer than their pixels: a step of AMX's.
+const TURNED_PAD: usize = 32;
+
 /// Columns of pairs of the result's gradient are filled up to a multiple of this: the widest panel.
 const PAIR_COLS: usize = 32;
 
@@ -352,8 +440,10 @@ impl<T: Element> Operands<T> {
         if T::GROUP == 1 {
             return 0;
         }
-        let pair = rows * run + self.rows * cols.next_multiple_of(PAIR_COLS);
-        self.k.div_ceil(2) * pair * 2 + 64
+        let pairs = self.k.div_ceil(2);
+        let turned = run * (rows * pairs * 2 + TURNED_PAD) + pairs * run * 2;
+        let dy = cols.next_multiple_of(PAIR_COLS) * (self.rows * pairs * 2 + TURNED_PAD);
+        turned + dy + 256
     }
 }
 
@@ -403,6 +493,48 @@ unsafe fn pair_rows_impl<S: Simd, T: Element>(
                 let pair = S::interleave_bf16(first.add(c).cast(), second.add(c).cast(), n);
                 S::store_n(to.add(2 * c).cast(), pair, n)
             })
+        }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::super::element::{Bf16, Storage};
+    use super::*;
+
+    #[test]
+    fn turned_pixels_give_the_same_gradient() {
+        for (k, s, h, w, c, out) in
+            [(3, 1, 9, 13, 5, 33), (3, 2, 10, 7, 17, 20), (1, 1, 6, 41, 12, 4), (5, 2, 8, 8, 3, 40)]
+        {
+            let geometry = ConvGeometry { kernel: (k, k), stride: (s, s), pad: [k / 2; 4], groups: 1 };
+            let (oh, ow) = ((h - 1) / s + 1, (w - 1) / s + 1);
+            let numbers = |len: usize, step: usize| -> Vec<Bf16> {
+                (0..len + 64).map(|i| Bf16::from_f32(((i * step) % 97) as f32 / 48.0 - 1.0)).collect()
+            };
+            let (mut x, mut dy) = (numbers(2 * h * w * c, 31), numbers(2 * oh * ow * out, 57));
+            for isa in Isa::available() {
+                let isa = isa.for_storage(Storage::Bf16);
+                let mut gradients = [false, true].map(|turned| {
+                    let kernel = WeightGrad::new((2, turned), geometry, [2, h, w, c], [2, oh, ow, out]);
+                    let (mut partial, mut to) = (vec![0.0; kernel.partial_len()], vec![f32::NAN; kernel.len()]);
+                    let tensor = |data: &mut Vec<Bf16>, shape: [usize; 4]| Tensor {
+                        data: Shared(data.as_mut_ptr()),
+                        pixel_stride: shape[3],
+                        shape,
+                    };
+                    let (x, dy) = (tensor(&mut x, [2, h, w, c]), tensor(&mut dy, [2, oh, ow, out]));
+                    // SAFETY: the tensors are as long as their shapes say, and a vector more.
+                    unsafe { kernel.run(isa, x, dy, &mut partial, &mut to) };
+                    to
+                });
+                let [turned, plain] = [gradients[1].split_off(0), gradients[0].split_off(0)];
+                let most = plain.iter().fold(0.0f32, |m, x| m.max(x.abs()));
+                assert!(most > 0.1);
+                for (a, b) in turned.iter().zip(&plain) {
+                    assert!((a - b).abs() < 1e-5 * most, "{isa:?} {k} {s}: {a} {b}");
+                }
+            }
         }
     }
 }

@@ -51,8 +51,9 @@ pub(crate) struct Winograd {
 }
 
 /// Whether the algorithm is expected to take less time than the direct form, forward and in both gradients.
-pub(crate) fn pays(storage: Storage, g: &ConvGeometry, input: [usize; 4], output: [usize; 4]) -> bool {
-    if g.kernel != (3, 3) || g.stride != (1, 1) || g.groups != 1 || g.pad.iter().any(|&p| p > 2) {
+pub(crate) fn pays(isa: Isa, storage: Storage, g: &ConvGeometry, input: [usize; 4], output: [usize; 4]) -> bool {
+    // AMX forms products faster than their operands could be transformed.
+    if isa == Isa::Amx || g.kernel != (3, 3) || g.stride != (1, 1) || g.groups != 1 || g.pad.iter().any(|&p| p > 2) {
         return false;
     }
     // Counts of vector operations: 16 lanes, 36 products a tile at nine tenths of the direct form's rate, and the
