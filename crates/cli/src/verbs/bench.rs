@@ -29,7 +29,8 @@ onsa_tune::arguments! {
             rounds: u32 = 10, table::at_least_one;
             /// Where to compute: auto (a GPU where one can be used), cpu, cuda or cuda:N.
             device: Option<String> = None, any;
-            /// Compute in bfloat16 on a GPU; false means float32, which the processor always computes in.
+            /// Compute in bfloat16 on a GPU, and in training on processors that multiply it faster than float32;
+            /// false means float32.
             half: bool = true, any;
             /// Compute threads; by default all that the machine has.
             threads: Option<u32> = None, table::at_least_one_or_none;
