@@ -10,7 +10,9 @@ use onsa_compute::{Conv, Executor, Graph, Mode, Params, Plan, Storage, Trainable
 fn main() {
     let arguments: Vec<String> = std::env::args().skip(1).collect();
     let [threads, batch, rounds, storage, shapes @ ..] = &arguments[..] else {
-        eprintln!("usage: operators THREADS BATCH ROUNDS float32|bfloat16 in,out,width,kernel,stride,groups…");
+        eprintln!(
+            "usage: operators THREADS BATCH ROUNDS float32|bfloat16 in,out,width,kernel,stride,groups…"
+        );
         std::process::exit(2);
     };
     let number = |text: &str| text.parse::<usize>().unwrap_or_else(|e| panic!("{text}: {e}"));

@@ -49,7 +49,13 @@ impl<T: Element> Matrix<T> {
     }
 
     /// The transposed matrix by groups of its rows, in `to`; by way of `spare` where they have two values.
-    unsafe fn turned(self, isa: Isa, (rows, cols): (usize, usize), spare: Matrix<T>, to: Matrix<T>) -> Matrix<T> {
+    unsafe fn turned(
+        self,
+        isa: Isa,
+        (rows, cols): (usize, usize),
+        spare: Matrix<T>,
+        to: Matrix<T>,
+    ) -> Matrix<T> {
         // SAFETY: the caller's promise, as above; a group is 32 bits, which the transposition moves as they are, and
         // `spare`'s rows are whole groups, the last filled up with a zero.
         unsafe {
@@ -375,15 +381,15 @@ pub(crate) unsafe fn backward<T: Product>(
                 let [q, k, v] = shape.parts(qkv, &run);
                 let [to_q, to_k, to_v] = shape.parts(dqkv, &run);
                 let dout = shape.output(dy, &run);
-                let [dq, dk, dv] =
-                    [to_q.own_or(room.dq), to_k.own_or(room.dk), to_v.own_or(room.dv)];
+                let [dq, dk, dv] = [to_q.own_or(room.dq), to_k.own_or(room.dk), to_v.own_or(room.dv)];
                 let turned_k = k.turned(isa, (l, kd), room.even, room.turned_k);
                 let turned_v = v.turned(isa, (l, vd), room.even, room.turned_v);
                 let k = k.grouped(isa, (l, kd), room.grouped_k);
                 let (mut grouped_e, mut grouped_ds) = (room.grouped_e, room.grouped_ds);
                 for (first, n) in blocks(l) {
                     // In place, all rows are kept; a block is a whole number of groups.
-                    let [e, ds] = [room.e, room.ds].map(|m| if T::GROUP == 1 { m.rows_from(first) } else { m });
+                    let [e, ds] =
+                        [room.e, room.ds].map(|m| if T::GROUP == 1 { m.rows_from(first) } else { m });
                     let inverse = room.inverse.data.add(first);
                     multiply(tiles, Kind::Plain, (n, l, kd), q.rows_from(first), turned_k, e, false);
                     exp_rows(isa, e.data, e.stride, n, l, shape.scale(), inverse);

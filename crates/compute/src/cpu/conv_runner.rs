@@ -121,7 +121,12 @@ impl ConvRunner {
                 data_grad: info
                     .data_grad
                     .then(|| direct(Window::data_grad(&g, h, w), info.output, info.input)),
-                weight_grad: DenseWeightGrad::Direct(WeightGrad::new((group, isa == Isa::Amx), g, info.input, info.output)),
+                weight_grad: DenseWeightGrad::Direct(WeightGrad::new(
+                    (group, isa == Isa::Amx),
+                    g,
+                    info.input,
+                    info.output,
+                )),
             }
         } else {
             Kernels::Depthwise {

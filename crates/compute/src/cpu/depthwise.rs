@@ -161,7 +161,9 @@ impl Depthwise {
         isa: Isa,
         x: Tensor<T>,
         dy: Tensor<T>,
-        partial: &mut [f32], out: &mut [f32]) {
+        partial: &mut [f32],
+        out: &mut [f32],
+    ) {
         let len = out.len();
         let [_, oh, ow, _] = self.destination;
         let chunks = CHUNKS.min(self.bands.len());
@@ -190,7 +192,13 @@ impl Depthwise {
     ///
     /// # Safety
     /// As [`Depthwise::run`].
-    pub unsafe fn scatter_data_grad<T: Element>(&self, dy: Tensor<T>, dx: Tensor<T>, weights: &[f32], add: bool) {
+    pub unsafe fn scatter_data_grad<T: Element>(
+        &self,
+        dy: Tensor<T>,
+        dx: Tensor<T>,
+        weights: &[f32],
+        add: bool,
+    ) {
         let g = self.geometry;
         let [n, h, w, c] = self.source;
         let [_, oh, ow, _] = self.destination;

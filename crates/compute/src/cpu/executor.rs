@@ -13,12 +13,12 @@ use crate::plan::{Plan, Step, View};
 use super::conv::Epilogue;
 use super::conv_runner::ConvRunner;
 use super::element::{Bf16, Storage};
-use super::pack::{to_elements, to_floats};
-use super::tile::Product;
 use super::norm::{Affine, Backward, Lent, Moments};
+use super::pack::{to_elements, to_floats};
+use super::pool::{self, Pool};
 use super::profile::{Profile, StepTime};
 use super::scratch::{Arena, Shared, Tensor};
-use super::pool::{self, Pool};
+use super::tile::Product;
 use super::{attention, elementwise, norm, shape_ops};
 use crate::cpu::Isa;
 
@@ -261,8 +261,7 @@ impl Executor {
     /// Every output's elements, and those of its gradient to be written.
     pub fn outputs_and_grads(&mut self) -> (Vec<&[f32]>, Vec<&mut [f32]>) {
         if self.storage != Storage::Float32 {
-            let (outputs, grads) =
-                self.ends[self.plan.inputs.len()..].split_at_mut(self.plan.outputs.len());
+            let (outputs, grads) = self.ends[self.plan.inputs.len()..].split_at_mut(self.plan.outputs.len());
             return (
                 outputs.iter().map(|o| &o[..]).collect(),
                 grads.iter_mut().map(|g| &mut g[..]).collect(),
@@ -326,7 +325,11 @@ impl Executor {
 
     /// Calls `f` with an end's part in the arena and as the caller sees it, by pieces; where tensors are float32 they
     /// are the same.
-    fn each_end(&mut self, which: std::ops::Range<usize>, f: impl Fn(Isa, *mut Bf16, *mut f32, usize) + Sync) {
+    fn each_end(
+        &mut self,
+        which: std::ops::Range<usize>,
+        f: impl Fn(Isa, *mut Bf16, *mut f32, usize) + Sync,
+    ) {
         const PIECE: usize = 64 * 1024;
         if self.storage == Storage::Float32 {
             return;
@@ -341,8 +344,7 @@ impl Executor {
                 (0..len.div_ceil(PIECE)).into_par_iter().for_each(|piece| {
                     let start = piece * PIECE;
                     // SAFETY: both hold `len` elements.
-                    let (stored, floats) =
-                        unsafe { (tensor.data.get().add(start), floats.get().add(start)) };
+                    let (stored, floats) = unsafe { (tensor.data.get().add(start), floats.get().add(start)) };
                     f(isa, stored, floats, PIECE.min(len - start));
                 });
             });
@@ -468,10 +470,22 @@ impl Executor {
                     shape_ops::scale_channels(x, self.scale(scale), y, false);
                 }
                 Step::Gate { x, factors, y } => {
-                    shape_ops::gate(self.tensor::<T>(&x), self.tensor::<T>(&factors), self.tensor::<T>(&y), false);
+                    shape_ops::gate(
+                        self.tensor::<T>(&x),
+                        self.tensor::<T>(&factors),
+                        self.tensor::<T>(&y),
+                        false,
+                    );
                 }
                 Step::GatherHeads { heads, start, len, x, y } => {
-                    shape_ops::gather_heads(heads, start, len, self.tensor::<T>(&x), self.tensor::<T>(&y), false);
+                    shape_ops::gather_heads(
+                        heads,
+                        start,
+                        len,
+                        self.tensor::<T>(&x),
+                        self.tensor::<T>(&y),
+                        false,
+                    );
                 }
                 Step::MaxPool { kernel, stride, pad, x, y } => {
                     let (x, y) = (self.tensor::<T>(&x), self.tensor::<T>(&y));
@@ -481,7 +495,9 @@ impl Executor {
                 Step::Attention { attention, x, y } => {
                     attention::forward(isa, attention, self.tensor::<T>(&x), self.tensor::<T>(&y));
                 }
-                Step::GlobalAvgPool { x, y } => shape_ops::global_avg_pool(self.tensor::<T>(&x), self.tensor::<T>(&y)),
+                Step::GlobalAvgPool { x, y } => {
+                    shape_ops::global_avg_pool(self.tensor::<T>(&x), self.tensor::<T>(&y))
+                }
                 Step::Copy { x, y, add } => {
                     elementwise::sum(isa, self.tensor::<T>(&x), None, self.tensor::<T>(&y), add)
                 }
@@ -507,7 +523,12 @@ impl Executor {
                 }
                 Step::ConvGradBias { bias, dy } => {
                     let dy = self.tensor::<T>(&dy);
-                    shape_ops::channel_sums(isa, dy, None, &mut grads[self.plan.params[bias.index()].range()]);
+                    shape_ops::channel_sums(
+                        isa,
+                        dy,
+                        None,
+                        &mut grads[self.plan.params[bias.index()].range()],
+                    );
                 }
                 Step::NormGrad { norm, z, dy, dz, add, activation } => {
                     let (z, dy, dz) = (self.tensor::<T>(&z), self.tensor::<T>(&dy), self.tensor::<T>(&dz));
@@ -541,7 +562,8 @@ impl Executor {
                     }
                 }
                 Step::GateGrad { x, factors, dy, dx, d_factors } => {
-                    let (x, factors, dy) = (self.tensor::<T>(&x), self.tensor::<T>(&factors), self.tensor::<T>(&dy));
+                    let (x, factors, dy) =
+                        (self.tensor::<T>(&x), self.tensor::<T>(&factors), self.tensor::<T>(&dy));
                     if let Some((d_factors, add)) = d_factors {
                         shape_ops::gate_factors_grad(x, dy, self.tensor::<T>(&d_factors), add);
                     }
@@ -550,7 +572,14 @@ impl Executor {
                     }
                 }
                 Step::GatherHeadsGrad { heads, start, len, dy, dx } => {
-                    shape_ops::gather_heads(heads, start, len, self.tensor::<T>(&dx), self.tensor::<T>(&dy), true);
+                    shape_ops::gather_heads(
+                        heads,
+                        start,
+                        len,
+                        self.tensor::<T>(&dx),
+                        self.tensor::<T>(&dy),
+                        true,
+                    );
                 }
                 Step::MaxPoolGrad { kernel, stride, pad, x, dy, dx, add } => {
                     let (x, dy, dx) = (self.tensor::<T>(&x), self.tensor::<T>(&dy), self.tensor::<T>(&dx));

@@ -375,10 +375,8 @@ impl<T: Element> Backward<'_, T> {
         let parts = pixels.div_ceil(part);
         // Where dz takes dy's place, du can wait there: the activation's slope is then formed once. As exact as bfloat16
         // needs it, the slope takes less time than writing du.
-        let keep = T::GROUP == 1
-            && dz.data.get() == dy.data.get()
-            && activation != Activation::Identity
-            && !add;
+        let keep =
+            T::GROUP == 1 && dz.data.get() == dy.data.get() && activation != Activation::Identity && !add;
         sums.clear();
         sums.resize(parts * channels, Sums::default());
         sums.par_chunks_mut(channels).enumerate().for_each(|(p, out)| {

@@ -63,7 +63,14 @@ pub(crate) unsafe fn upsample2_grad<T: Element>(dy: Tensor<T>, dx: Tensor<T>, ad
 ///
 /// # Safety
 /// Tensors must be valid; y has `heads` groups of `len` channels.
-pub(crate) unsafe fn gather_heads<T: Element>(heads: usize, start: usize, len: usize, x: Tensor<T>, y: Tensor<T>, back: bool) {
+pub(crate) unsafe fn gather_heads<T: Element>(
+    heads: usize,
+    start: usize,
+    len: usize,
+    x: Tensor<T>,
+    y: Tensor<T>,
+    back: bool,
+) {
     let group = x.channels() / heads;
     for_parts(y.pixels(), y.channels(), |first, pixels| {
         for p in first..first + pixels {
@@ -72,7 +79,9 @@ pub(crate) unsafe fn gather_heads<T: Element>(heads: usize, start: usize, len: u
                 unsafe {
                     let (x, y) = (x.pixel(p).add(head * group + start), y.pixel(p).add(head * len));
                     if back {
-                        (0..len).for_each(|c| *x.add(c) = T::from_f32((*x.add(c)).to_f32() + (*y.add(c)).to_f32()));
+                        (0..len).for_each(|c| {
+                            *x.add(c) = T::from_f32((*x.add(c)).to_f32() + (*y.add(c)).to_f32())
+                        });
                     } else {
                         y.copy_from_nonoverlapping(x, len);
                     }
@@ -125,7 +134,12 @@ pub(crate) unsafe fn gate<T: Element>(x: Tensor<T>, factors: Tensor<T>, y: Tenso
 ///
 /// # Safety
 /// Tensors must be valid, x and dy of equal shape, d_factors `[n, 1, 1, c]`.
-pub(crate) unsafe fn gate_factors_grad<T: Element>(x: Tensor<T>, dy: Tensor<T>, d_factors: Tensor<T>, add: bool) {
+pub(crate) unsafe fn gate_factors_grad<T: Element>(
+    x: Tensor<T>,
+    dy: Tensor<T>,
+    d_factors: Tensor<T>,
+    add: bool,
+) {
     let [n, h, w, channels] = x.shape;
     for_channel_blocks(n, channels, |image, first, count| {
         let mut sums = [0.0f64; POOL_CHANNELS];

@@ -369,8 +369,9 @@ mod x86 {
         #[inline(always)]
         unsafe fn pair_bf16(first: __m512, second: __m512) -> __m512 {
             unsafe {
-                let [low, high] = [first, second]
-                    .map(|v| _mm512_cvtepu16_epi32(std::mem::transmute::<__m256bh, __m256i>(_mm512_cvtneps_pbh(v))));
+                let [low, high] = [first, second].map(|v| {
+                    _mm512_cvtepu16_epi32(std::mem::transmute::<__m256bh, __m256i>(_mm512_cvtneps_pbh(v)))
+                });
                 _mm512_castsi512_ps(_mm512_or_si512(low, _mm512_slli_epi32::<16>(high)))
             }
         }

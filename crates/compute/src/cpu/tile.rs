@@ -9,9 +9,9 @@
 //! Where operands are bfloat16, k runs by pairs ([`Element::GROUP`]): B's rows hold pairs, and A's element is the pair of
 //! two neighbours in k, which is in place where A is contiguous in k and packed where it is contiguous in i.
 
+use super::element::{Bf16, Element};
 #[cfg(target_arch = "x86_64")]
 use super::simd::{Avx2, Avx512};
-use super::element::{Bf16, Element};
 use super::simd::{Isa, Portable, Simd, prefetch};
 
 /// Vectors across a tile.
@@ -190,7 +190,14 @@ impl RowSplit {
 }
 
 #[inline(always)]
-unsafe fn tile<S: Simd, T: Element, C: Element, const ROWS: usize, const VECTORS: usize, const ALONG_I: bool>(
+unsafe fn tile<
+    S: Simd,
+    T: Element,
+    C: Element,
+    const ROWS: usize,
+    const VECTORS: usize,
+    const ALONG_I: bool,
+>(
     t: &Tile<T, C>,
 ) {
     // SAFETY: the caller's promise for every pointer below.

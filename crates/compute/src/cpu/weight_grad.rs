@@ -278,7 +278,9 @@ impl WeightGrad {
             let dy = scratch.add((rows * x_row).next_multiple_of(64));
             for row in (0..rows).filter(|&row| needed(row)) {
                 let (from_row, to) = (from.x.add(row * from.x_row), scratch.add(row * x_row));
-                for (m, len) in tiles.split_rows(self.run_rows()).iter().filter(|(m, _)| (low..high).contains(m)) {
+                for (m, len) in
+                    tiles.split_rows(self.run_rows()).iter().filter(|(m, _)| (low..high).contains(m))
+                {
                     let to = to.add((m - low) * pairs * 2);
                     pair_pixels(isa, from_row.add(m), from.x_pixel, from.k, len, to, len);
                 }
@@ -517,7 +519,8 @@ mod tests {
                 let isa = isa.for_storage(Storage::Bf16);
                 let mut gradients = [false, true].map(|turned| {
                     let kernel = WeightGrad::new((2, turned), geometry, [2, h, w, c], [2, oh, ow, out]);
-                    let (mut partial, mut to) = (vec![0.0; kernel.partial_len()], vec![f32::NAN; kernel.len()]);
+                    let (mut partial, mut to) =
+                        (vec![0.0; kernel.partial_len()], vec![f32::NAN; kernel.len()]);
                     let tensor = |data: &mut Vec<Bf16>, shape: [usize; 4]| Tensor {
                         data: Shared(data.as_mut_ptr()),
                         pixel_stride: shape[3],

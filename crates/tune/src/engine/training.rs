@@ -180,9 +180,7 @@ impl TrainStep {
         run.executor.take_memory(memory);
         self.runs.push(run);
         let SizedRun { levels, executor, .. } = self.runs.last_mut().expect("just pushed");
-        let t0 = std::time::Instant::now();
         executor.prepare(params);
-        let t1 = std::time::Instant::now();
         let kept;
         let targets = match &self.features {
             None => {
@@ -197,11 +195,9 @@ impl TrainStep {
                 &kept
             }
         };
-        let t2 = std::time::Instant::now();
         if !executor.forward_until(stop) {
             return Err(StepError::Stopped);
         }
-        let t3 = std::time::Instant::now();
         let (sources, said) = match &mut self.teacher {
             None => (Vec::new(), None),
             Some(teacher) => {
@@ -216,15 +212,10 @@ impl TrainStep {
             self.pool
                 .install(|| loss.compute(&outputs, levels, (batch.n, targets), taught, &mut gradients))?
         };
-        let t4 = std::time::Instant::now();
         if !executor.backward_until(grads, stop) {
             return Err(StepError::Stopped);
         }
-        let t5 = std::time::Instant::now();
         executor.update_running(params);
-        if std::env::var_os("ONSA_TIMES").is_some() {
-            eprintln!("prepare {:?} input {:?} forward {:?} loss {:?} backward {:?} running {:?}", t1 - t0, t2 - t1, t3 - t2, t4 - t3, t5 - t4, t5.elapsed());
-        }
         Ok(items)
     }
 

@@ -51,9 +51,20 @@ pub(crate) struct Winograd {
 }
 
 /// Whether the algorithm is expected to take less time than the direct form, forward and in both gradients.
-pub(crate) fn pays(isa: Isa, storage: Storage, g: &ConvGeometry, input: [usize; 4], output: [usize; 4]) -> bool {
+pub(crate) fn pays(
+    isa: Isa,
+    storage: Storage,
+    g: &ConvGeometry,
+    input: [usize; 4],
+    output: [usize; 4],
+) -> bool {
     // AMX forms products faster than their operands could be transformed.
-    if isa == Isa::Amx || g.kernel != (3, 3) || g.stride != (1, 1) || g.groups != 1 || g.pad.iter().any(|&p| p > 2) {
+    if isa == Isa::Amx
+        || g.kernel != (3, 3)
+        || g.stride != (1, 1)
+        || g.groups != 1
+        || g.pad.iter().any(|&p| p > 2)
+    {
         return false;
     }
     // Counts of vector operations: 16 lanes, 36 products a tile at nine tenths of the direct form's rate, and the
@@ -70,12 +81,7 @@ pub(crate) fn pays(isa: Isa, storage: Storage, g: &ConvGeometry, input: [usize; 
 impl Winograd {
     /// `source` and `destination` are shapes `[n, h, w, c]`; `group` is the stored element's; `pad`: zeros above and to
     /// the left of the source.
-    pub fn new(
-        group: usize,
-        pad: (usize, usize),
-        source: [usize; 4],
-        destination: [usize; 4],
-    ) -> Winograd {
+    pub fn new(group: usize, pad: (usize, usize), source: [usize; 4], destination: [usize; 4]) -> Winograd {
         let [n, oh, ow, out] = destination;
         let (tile_rows, tile_cols) = (oh.div_ceil(OUT), ow.div_ceil(OUT));
         let by_size = BAND_ELEMENTS / (POINTS * source[3] * tile_cols);

@@ -189,7 +189,14 @@ impl WinogradWeightGrad {
 }
 
 /// `u (+)= v^T z` at each point, over `count` tiles.
-unsafe fn multiply<T: Product>(isa: Isa, count: usize, c: usize, cols: usize, init: Init, buffers: &Buffers<T>) {
+unsafe fn multiply<T: Product>(
+    isa: Isa,
+    count: usize,
+    c: usize,
+    cols: usize,
+    init: Init,
+    buffers: &Buffers<T>,
+) {
     let tiles = Tiles::of(isa);
     for point in 0..POINTS {
         for col in (0..cols).step_by(tiles.panel()) {
