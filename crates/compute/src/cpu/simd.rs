@@ -340,7 +340,7 @@ mod x86 {
                 let f = _mm512_reduce_ps::<0x09>(t);
                 let p = _mm512_fmadd_ps(f, _mm512_set1_ps(0.078_024_52), _mm512_set1_ps(0.226_067_16));
                 let p = _mm512_fmadd_ps(p, f, _mm512_set1_ps(0.695_833_54));
-                let p = _mm512_fmadd_ps(p, f, _mm512_set1_ps(0.999_925_22));
+                let p = _mm512_fmadd_ps(p, f, _mm512_set1_ps(0.999_925_2));
                 _mm512_rcp14_ps(_mm512_add_ps(_mm512_scalef_ps(p, t), _mm512_set1_ps(1.0)))
             }
         }
