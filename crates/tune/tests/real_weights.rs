@@ -7,8 +7,10 @@ use onsa_tune::data::letterbox::Letterbox;
 use onsa_tune::data::raster::Rgb8;
 use onsa_tune::engine::Inference;
 use onsa_tune::evaluate::Postprocess;
-use onsa_tune::models::open::{find, open};
+use onsa_tune::models::Model;
+use onsa_tune::models::open::{Opened, find, open};
 use onsa_tune::predict::{Fit, Reduction, predict};
+use onsa_tune::train::files::write_weights;
 use onsa_tune::train::start::decoder;
 use serde_json::Value as Json;
 use sha2::{Digest, Sha256};
@@ -128,4 +130,36 @@ fn the_photographs_show_what_onnx_runtime_sees_in_them() {
             }
         }
     }
+}
+
+/// Bits of the head's maps of a small picture, level by level.
+fn maps(opened: &Opened) -> Vec<Vec<u32>> {
+    let mut network = Inference::new(&opened.model, opened.params.clone(), threads(2));
+    let picture: Vec<f32> = formula()[..64 * 64 * 3].iter().map(|&v| f32::from(v) / 255.0).collect();
+    let maps = network.run([1, 64, 64], &picture).unwrap();
+    maps.values().iter().map(|map| map.iter().map(|v| v.to_bits()).collect()).collect()
+}
+
+#[test]
+fn a_branch_leaves_folded_norms_as_they_are_and_they_are_seen_again_in_the_joined_file() {
+    let Some(path) = asset("yolov12n.onnx") else { return };
+    let source = find(path.to_str().unwrap(), &[], true).unwrap();
+    let start = open(&source, None, [64, 64], true, 0).unwrap();
+    let tree = vec!["Tree".to_owned()];
+    let trained = open(&source, Some(&tree), [64, 64], true, 0).unwrap();
+    let joined = start.model.architecture.with_branch(2, &trained.model.architecture);
+    let model = Model::build(&joined, [1, 64, 64]).unwrap();
+    let params = model.join(&start.params, &trained.params);
+    let names: Vec<String> = start.names.iter().chain(&tree).cloned().collect();
+    let folder = tempfile::tempdir().unwrap();
+    let file = folder.path().join("joined.safetensors");
+    write_weights(&file, &model, &params.values, &names, None, 64).unwrap();
+
+    let source = find(file.to_str().unwrap(), &[], true).unwrap();
+    let again = open(&source, None, [64, 64], true, 0).unwrap();
+    assert_eq!((again.names.len(), again.model.architecture.branches[0].from), (81, 2));
+    assert!(maps(&start)[..] == maps(&again)[..3]);
+    let branch = open(&source, Some(&tree), [64, 64], true, 0).unwrap();
+    assert!(maps(&branch)[..] == maps(&trained)[..] && branch.transfer.fresh.is_empty());
+    assert!(again.folded && branch.folded, "training has to calibrate them");
 }
