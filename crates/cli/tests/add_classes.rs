@@ -150,6 +150,9 @@ fn plain_fine_tuning_forgets_what_add_classes_keeps() {
     assert!(val["map50"].as_f64().unwrap() > 0.8, "{val}");
     let names = document(&onsa(at, &["inspect", "runs/kept/weights/best.safetensors", "--json"]));
     assert_eq!(names["classes"], serde_json::json!(["gold", "blue"]));
+    assert_eq!(names["branches"], serde_json::json!([{"shared_layers": 2, "classes": ["blue"]}]));
+    let shown = onsa(at, &["inspect", "runs/kept/weights/best.safetensors"]).stdout;
+    assert!(shown.contains("branch      shares the first 2 layers; 1: blue\n"), "{shown}");
 
     // Every box of the old class is the starting model's, number for number.
     let predict = |model: &str| -> Vec<Vec<Value>> {

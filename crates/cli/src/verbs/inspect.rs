@@ -32,6 +32,9 @@ struct Document<'a> {
     model: Option<String>,
     task: Option<&'a str>,
     classes: Option<&'a [String]>,
+    /// Classes that were added, with layers of their own.
+    #[serde(skip_serializing_if = "Vec::is_empty")]
+    branches: Vec<BranchEntry<'a>>,
     /// Elements of all tensors that training can change: BatchNorm's statistics and counters left out.
     parameters: usize,
     tensors: Vec<TensorEntry<'a>>,
@@ -46,6 +49,13 @@ struct Document<'a> {
     epoch: Option<i64>,
     /// Input height and width in pixels.
     imgsz: Option<[u32; 2]>,
+}
+
+#[derive(Debug, Serialize)]
+struct BranchEntry<'a> {
+    /// Layers that it shares with the model.
+    shared_layers: usize,
+    classes: &'a [String],
 }
 
 #[derive(Debug, Serialize)]
@@ -78,7 +88,15 @@ fn examine(checkpoint: &Checkpoint) -> Document<'_> {
             .iter()
             .any(|statistic| tensor.name.ends_with(statistic))
     };
+    let branches = architecture.iter().flat_map(|architecture| {
+        architecture.branches.iter().enumerate().map(|(i, branch)| {
+            let own = architecture.part_classes(i + 1);
+            let classes = meta.names.as_ref().and_then(|names| names.get(own)).unwrap_or_default();
+            BranchEntry { shared_layers: branch.from, classes }
+        })
+    });
     Document {
+        branches: branches.collect(),
         format: checkpoint.format.name(),
         family: architecture.as_ref().map(|architecture| architecture.family.name().to_owned()),
         model: architecture.as_ref().map(|architecture| architecture.name()),
@@ -115,10 +133,16 @@ fn describe(document: &Document<'_>) -> String {
         ("model", document.model.clone().unwrap_or_else(|| "none that onsa knows".into())),
         ("task", or_unknown(document.task)),
         ("classes", classes),
+    ];
+    lines.extend(document.branches.iter().map(|branch| {
+        let (shared, classes) = (branch.shared_layers, branch.classes.join(", "));
+        ("branch", format!("shares the first {shared} layers; {}: {classes}", branch.classes.len()))
+    }));
+    lines.extend([
         ("parameters", document.parameters.to_string()),
         ("licence", or_unknown(document.licence)),
         ("sha256", document.sha256.to_owned()),
-    ];
+    ]);
     let optional = [
         ("taken from", document.source.map(str::to_owned)),
         ("norms", document.norm_folded.then(|| "folded into the convolutions".to_owned())),

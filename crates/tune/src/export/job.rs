@@ -402,7 +402,7 @@ fn check(opened: &Opened, request: &Request, pictures: &Pictures) -> Result<(), 
     if request.format == Format::Torch && !opened.model.architecture.branches.is_empty() {
         return refuse(
             "this model tells added classes in a branch of its own, and a .pt is read by programs that know one head alone: give \
-             format=onnx or format=tflite for other programs, format=safetensors for this one",
+             format=onnx or format=tflite for other programs, format=safetensors for this one, or train with add_classes=distil",
         );
     }
     let classifies = opened.model.task() == Task::Classify;
