@@ -10,7 +10,7 @@ use std::cell::Cell;
 use std::sync::OnceLock;
 
 use super::element::{Bf16, Element};
-use super::scratch::SLACK;
+use super::scratch;
 use super::simd::{Avx512, Simd};
 use super::tile::{Init, PANEL_VECTORS, Tap, Tile, TileFn};
 
@@ -20,8 +20,8 @@ const ROWS: usize = 16;
 const DEPTH: usize = 32;
 /// Columns of a panel.
 const COLS: usize = PANEL_VECTORS * 16;
-/// Bytes behind every buffer's end that may be read.
-const REACH: usize = SLACK * size_of::<f32>();
+/// Bytes behind the end of what pixels are read from that may be read too.
+const REACH: usize = scratch::REACH * size_of::<f32>();
 
 /// Whether the processor has AMX for bfloat16 and the system lets this process use it.
 pub(crate) fn available() -> bool {

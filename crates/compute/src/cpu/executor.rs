@@ -17,7 +17,7 @@ use super::norm::{Affine, Backward, Lent, Moments};
 use super::pack::{to_elements, to_floats};
 use super::pool::{self, Pool};
 use super::profile::{Profile, StepTime};
-use super::scratch::{Arena, Shared, Tensor};
+use super::scratch::{Arena, REACH, Shared, Tensor};
 use super::tile::Product;
 use super::{attention, elementwise, norm, shape_ops};
 use crate::cpu::Isa;
@@ -57,7 +57,7 @@ pub struct Memory(Arena);
 impl Default for Memory {
     /// None.
     fn default() -> Memory {
-        Memory(Arena::new(0))
+        Memory(Arena::with_slack(0, REACH))
     }
 }
 
@@ -133,7 +133,7 @@ impl Executor {
             }
         };
         Executor {
-            arena: Arena::new(0),
+            arena: Arena::with_slack(0, REACH),
             plan,
             pool,
             isa,
@@ -158,7 +158,7 @@ impl Executor {
 
     /// Gives the arena away, for plans that are run in turn; what outputs held is lost.
     pub fn give_memory(&mut self) -> Memory {
-        Memory(std::mem::replace(&mut self.arena, Arena::new(0)))
+        Memory(std::mem::replace(&mut self.arena, Arena::with_slack(0, REACH)))
     }
 
     /// Takes over another executor's arena, made larger where this plan needs more.

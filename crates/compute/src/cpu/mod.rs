@@ -19,6 +19,7 @@ mod simd;
 mod softmax;
 mod tile;
 mod transpose;
+mod turned;
 mod weight_grad;
 mod window;
 mod winograd;

@@ -8,8 +8,11 @@ use super::element::Element;
 use super::pack::to_floats;
 use super::simd::Isa;
 
-/// Elements behind an arena's end that kernels may read, never use: whole vectors at a row's end, whole tiles of rows.
-pub(crate) const SLACK: usize = 16 * 1024;
+/// Elements behind an arena's end that kernels may read, never use: whole vectors at a row's end.
+pub(crate) const SLACK: usize = 64;
+
+/// The same behind tensors and scratch buffers, whose rows AMX reads by whole tiles.
+pub(crate) const REACH: usize = 128 * 1024;
 
 /// From this many bytes on, memory is asked for in huge pages: walking a training plan's arena by pages of 4 KiB
 /// costs as much time as moving its bytes.
@@ -19,6 +22,7 @@ const HUGE: usize = 4 << 20;
 pub(crate) struct Arena {
     memory: Zeroed,
     len: usize,
+    slack: usize,
 }
 
 enum Zeroed {
@@ -32,7 +36,12 @@ struct Line(#[allow(dead_code)] [f32; 16]);
 
 impl Arena {
     pub fn new(len: usize) -> Arena {
-        let lines = (len + SLACK).div_ceil(16);
+        Arena::with_slack(len, SLACK)
+    }
+
+    /// With so many elements behind its end.
+    pub fn with_slack(len: usize, slack: usize) -> Arena {
+        let lines = (len + slack).div_ceil(16);
         let bytes = lines * size_of::<Line>();
         let mapped = if bytes >= HUGE { MmapMut::map_anon(bytes).ok() } else { None };
         let memory = match mapped {
@@ -44,7 +53,7 @@ impl Arena {
             }
             None => Zeroed::Lines(vec![Line([0.0; 16]); lines]),
         };
-        Arena { memory, len }
+        Arena { memory, len, slack }
     }
 
     pub fn len(&self) -> usize {
@@ -75,13 +84,13 @@ impl Arena {
     /// Grows to at least `len` elements; contents are lost.
     pub fn reserve(&mut self, len: usize) {
         if len > self.len {
-            *self = Arena::new(len);
+            *self = Arena::with_slack(len, self.slack);
         }
     }
 }
 
 thread_local! {
-    static SCRATCH: RefCell<Arena> = RefCell::new(Arena::new(0));
+    static SCRATCH: RefCell<Arena> = RefCell::new(Arena::with_slack(0, REACH));
 }
 
 /// Lends this thread's scratch buffer, of at least `len` elements with arbitrary contents. Not reentrant.

@@ -183,10 +183,6 @@ impl RowSplit {
         (0..self.tiles)
             .map(move |t| (t * self.small + t.min(self.larger), self.small + usize::from(t < self.larger)))
     }
-
-    pub fn len(self) -> usize {
-        self.tiles
-    }
 }
 
 #[inline(always)]

@@ -14,10 +14,8 @@ use super::elementwise::for_channels;
 use super::scratch::{Shared, Tensor, copy_padded, floats, with_scratch};
 use super::simd::{Isa, Simd, dispatch};
 use super::tile::{Init, MAX_TAPS, Product, Tap, Tile, Tiles};
-use super::transpose::transpose;
+use super::turned::Turned;
 
-/// The partial results of all chunks together stay under this many elements.
-const PARTIAL_ELEMENTS: usize = 1 << 20;
 /// Chunks at most.
 const MAX_CHUNKS: usize = 16;
 
@@ -30,15 +28,19 @@ struct Cuts {
     /// Pixels of a pointwise band at least, and the elements that its operands may take beyond.
     pixels: usize,
     pointwise: usize,
-    /// Pixels of a band's source rows together, as far as the result needs them.
-    longest: usize,
+    /// The partial results of all chunks together stay under this many elements.
+    partial: usize,
 }
 
-const CUTS: Cuts = Cuts { items: 24, band: 48 * 1024, pixels: 256, pointwise: 0, longest: usize::MAX };
+const CUTS: Cuts = Cuts { items: 24, band: 48 * 1024, pixels: 256, pointwise: 0, partial: 1 << 20 };
 
 /// Pairs are copied, so a band is worth more, and a second slice copies the gradient again.
 const CUTS_OF_PAIRS: Cuts =
-    Cuts { items: 16, band: 128 * 1024, pixels: 256, pointwise: 128 * 1024, longest: 1900 };
+    Cuts { items: 16, band: 128 * 1024, pixels: 256, pointwise: 128 * 1024, partial: 1 << 20 };
+
+/// With AMX the copies take longer than the products: as few as may be.
+const CUTS_OF_TURNED: Cuts =
+    Cuts { items: 16, band: 192 * 1024, pixels: 512, pointwise: 192 * 1024, partial: 1 << 22 };
 
 /// Sums the chunks' results, each as long as `out`, in order.
 pub(crate) fn sum_chunks(partial: &[f32], chunks: usize, out: &mut [f32]) {
@@ -70,7 +72,7 @@ pub(crate) struct WeightGrad {
     bands: Vec<Band>,
     chunks: usize,
     slices: usize,
-    /// Whether products read the source along the summed pixels too ([`WeightGrad::multiply_turned`]).
+    /// Whether products read the source along the summed pixels too ([`Turned`]).
     turned: bool,
 }
 
@@ -83,7 +85,11 @@ impl WeightGrad {
         input: [usize; 4],
         output: [usize; 4],
     ) -> WeightGrad {
-        let cuts = if group == 1 { CUTS } else { CUTS_OF_PAIRS };
+        let cuts = match (group, turned) {
+            (1, _) => CUTS,
+            (_, false) => CUTS_OF_PAIRS,
+            (_, true) => CUTS_OF_TURNED,
+        };
         let [n, oh, ow, out] = output;
         let mut bands = Vec::new();
         if geometry.is_pointwise() {
@@ -98,9 +104,7 @@ impl WeightGrad {
         } else {
             let padded = (ow - 1) * geometry.stride.1 + geometry.kernel.1;
             let row = geometry.stride.0 * padded * input[3] + ow * out;
-            let beyond = geometry.kernel.0.saturating_sub(geometry.stride.0);
-            let longest = (cuts.longest / ow.next_multiple_of(2)).saturating_sub(beyond) / geometry.stride.0;
-            let most = (cuts.band / row.max(1)).min(longest).clamp(1, oh.min(MAX_TAPS));
+            let most = (cuts.band / row.max(1)).clamp(1, oh.min(MAX_TAPS));
             let count = oh.div_ceil(most);
             for image in 0..n {
                 bands.extend((0..count).map(|b| Band {
@@ -111,7 +115,7 @@ impl WeightGrad {
             }
         }
         let len = geometry.kernel.0 * geometry.kernel.1 * input[3] * out;
-        let chunks = (PARTIAL_ELEMENTS / len).clamp(1, MAX_CHUNKS).min(bands.len());
+        let chunks = (cuts.partial / len).clamp(1, MAX_CHUNKS).min(bands.len());
         let rows = geometry.kernel.0 * geometry.kernel.1 * input[3];
         let slices = cuts.items.div_ceil(chunks).min(rows.div_ceil(32));
         WeightGrad { geometry, input, output, bands, chunks, slices, turned }
@@ -168,11 +172,13 @@ impl WeightGrad {
     ) {
         let g = &self.geometry;
         let tiles = Tiles::of(isa);
-        // The tiles of all kernel rows, cut evenly between the slices.
-        let split = tiles.split_rows(self.run_rows());
-        let all: Vec<(usize, usize, usize)> =
-            (0..g.kernel.0).flat_map(|kh| split.iter().map(move |(m, rows)| (kh, m, rows))).collect();
-        debug_assert_eq!(all.len(), g.kernel.0 * split.len());
+        // The tiles of all kernel rows (turned, of all kernel columns), cut evenly between the slices.
+        let (columns, run) = if self.turned { (g.kernel.1, self.input[3]) } else { (1, self.run_rows()) };
+        let split = tiles.split_rows(run);
+        let all: Vec<(usize, usize, usize)> = (0..g.kernel.0)
+            .flat_map(|kh| (0..columns).map(move |kx| (kh, kx * run)))
+            .flat_map(|(kh, first)| split.iter().map(move |(m, rows)| (kh, first + m, rows)))
+            .collect();
         let mine = &all[slice * all.len() / self.slices..(slice + 1) * all.len() / self.slices];
         let bands = chunk * self.bands.len() / self.chunks..(chunk + 1) * self.bands.len() / self.chunks;
         for (i, band) in self.bands[bands].iter().enumerate() {
@@ -183,7 +189,8 @@ impl WeightGrad {
                     if T::GROUP == 1 {
                         self.multiply(tiles, operands, mine, init, out);
                     } else if self.turned {
-                        self.multiply_turned(isa, operands, mine, init, scratch, out);
+                        let rows = Turned::new(self.geometry, self.input[3], self.output[3], &operands);
+                        rows.multiply(isa, &operands, mine, init, scratch, out);
                     } else {
                         let pairs = self.pair_up(isa, operands, mine, scratch);
                         self.multiply(tiles, pairs, mine, init, out);
@@ -204,7 +211,7 @@ impl WeightGrad {
     ) {
         let g = &self.geometry;
         let [_, h, w, c] = self.input;
-        let [_, oh, ow, cols] = self.output;
+        let [_, oh, ow, _] = self.output;
         let count = band.end - band.start;
         // SAFETY: the scratch holds the padded rows that the band needs, and then the pairs.
         unsafe {
@@ -221,9 +228,8 @@ impl WeightGrad {
                     rows: 1,
                     k: count,
                 };
-                return with_scratch(floats::<T>(operands.pairs_len(1, c, cols)), |scratch| {
-                    f(operands, scratch.cast())
-                });
+                let len = self.copies_len(&operands, 1, c);
+                return with_scratch(floats::<T>(len), |scratch| f(operands, scratch.cast()));
             }
             let rows = (count - 1) * g.stride.0 + g.kernel.0;
             let scratch_cols = (ow - 1) * g.stride.1 + g.kernel.1;
@@ -240,7 +246,7 @@ impl WeightGrad {
                 k: ow,
             };
             let padded = (rows * scratch_cols * c).next_multiple_of(64);
-            let len = padded + operands.pairs_len(rows, self.run_rows(), cols);
+            let len = padded + self.copies_len(&operands, rows, self.run_rows());
             with_scratch(floats::<T>(len), |scratch| {
                 let scratch = scratch.cast::<T>();
                 let first = (band.start * g.stride.0) as isize - g.pad[0] as isize;
@@ -250,6 +256,18 @@ impl WeightGrad {
                 f(Operands { x: scratch, ..operands }, scratch.add(padded));
             });
         }
+    }
+
+    /// Elements that copies of a band's operands take: `rows` source rows of `run` elements a pixel.
+    fn copies_len<T: Element>(&self, operands: &Operands<T>, rows: usize, run: usize) -> usize {
+        if T::GROUP == 1 {
+            return 0;
+        }
+        if self.turned {
+            return Turned::new(self.geometry, self.input[3], self.output[3], operands).len();
+        }
+        let pair = rows * run + operands.rows * self.output[3].next_multiple_of(PAIR_COLS);
+        operands.k.div_ceil(2) * pair * 2 + 64
     }
 
     /// Copies the operands to rows of pairs of pixels, of x only what the tiles of `mine` read.
@@ -300,75 +318,6 @@ impl WeightGrad {
         }
     }
 
-    /// As [`WeightGrad::pair_up`] and [`WeightGrad::multiply`] for AMX, which reads both operands along the summed axis: the
-    /// source's pixels are turned to rows, one for each channel, in which the pixels of all the rows that a kernel row
-    /// reads are neighbours.
-    unsafe fn multiply_turned<T: Product>(
-        &self,
-        isa: Isa,
-        from: Operands<T>,
-        mine: &[(usize, usize, usize)],
-        init: Init,
-        scratch: *mut T,
-        out: *mut f32,
-    ) {
-        let tiles = Tiles::of(isa);
-        let (stride, cols, run_rows) = (self.geometry.stride.0, self.output[3], self.run_rows());
-        let low = mine.iter().map(|&(_, m, _)| m).min().unwrap_or(0);
-        let run = mine.iter().map(|&(_, m, rows)| m + rows).max().unwrap_or(0) - low;
-        let pairs = from.k.div_ceil(2);
-        let row = pairs * 2;
-        let k = (from.rows * row).next_multiple_of(TURNED_PAD);
-        let rows = (from.rows - 1) * stride + self.geometry.kernel.0;
-        // Source rows that the same kernel row reads stand together: those with the same remainder.
-        let before = |remainder: usize| (0..remainder).map(|r| (rows - r).div_ceil(stride)).sum::<usize>();
-        let slot = |source_row: usize| before(source_row % stride) + source_row / stride;
-        let length = rows * row + TURNED_PAD;
-        // SAFETY: the scratch has room for all: see `Operands::pairs_len`.
-        unsafe {
-            let pixels = scratch.add((run * length).next_multiple_of(64));
-            let dy = pixels.add((pairs * run * 2).next_multiple_of(64));
-            for source_row in 0..rows {
-                let x = from.x.add(source_row * from.x_row + low);
-                pair_pixels(isa, x, from.x_pixel, from.k, run, pixels, run);
-                let to = scratch.add(slot(source_row) * row).cast::<f32>();
-                transpose(isa, pixels.cast::<f32>().cast_const(), run, pairs, run, to, length / 2);
-            }
-            for channel in 0..run {
-                scratch.add(channel * length + rows * row).write_bytes(0, TURNED_PAD);
-            }
-            let panel = tiles.panel();
-            for col in (0..cols).step_by(panel) {
-                let to = dy.add(col * k);
-                for i in 0..from.rows {
-                    let from_row = from.dy.add(i * from.dy_row + col);
-                    let len = panel.min(cols - col);
-                    pair_pixels(isa, from_row, from.dy_pixel, from.k, len, to.add(i * row * panel), panel);
-                }
-                to.add(from.rows * row * panel).write_bytes(0, (k - from.rows * row) * panel);
-            }
-            for col in (0..cols).step_by(panel) {
-                for &(kh, m, tile_rows) in mine {
-                    let first = before(kh % stride) + kh / stride;
-                    let a = scratch.add((m - low) * length + first * row).cast_const();
-                    let taps = [Tap { a, b: dy.add(col * k).cast_const() }];
-                    let tile = Tile {
-                        taps: &taps,
-                        k,
-                        a_i: length,
-                        a_k: T::GROUP,
-                        b_k: panel * T::GROUP,
-                        c: out.add((kh * run_rows + m) * cols + col),
-                        c_i: cols,
-                        cols: panel.min(cols - col),
-                        init,
-                    };
-                    tiles.along_k_sums(tile_rows, &tile);
-                }
-            }
-        }
-    }
-
     /// Forms the tiles of `mine` from a band's operands.
     unsafe fn multiply<T: Product>(
         &self,
@@ -409,44 +358,28 @@ impl WeightGrad {
     }
 }
 
-/// Elements that rows of turned pixels are longer than their pixels: a step of AMX's.
-const TURNED_PAD: usize = 32;
-
 /// Columns of pairs of the result's gradient are filled up to a multiple of this: the widest panel.
 const PAIR_COLS: usize = 32;
 
 /// A band's operands, in elements: rows of pixels, or rows of pairs of them, tile by tile, so that the products read memory
 /// along its rows.
 #[derive(Clone, Copy)]
-struct Operands<T> {
+pub(super) struct Operands<T> {
     /// The first source row's channels (and kernel columns).
-    x: *const T,
+    pub x: *const T,
     /// Elements between rows, between the channels that tiles begin at, and between pixels.
-    x_row: usize,
+    pub x_row: usize,
     x_run: usize,
-    x_pixel: usize,
+    pub x_pixel: usize,
     /// The first result row's channels.
-    dy: *const T,
-    dy_row: usize,
+    pub dy: *const T,
+    pub dy_row: usize,
     dy_run: usize,
-    dy_pixel: usize,
+    pub dy_pixel: usize,
     /// Rows of the result, at most [`MAX_TAPS`].
-    rows: usize,
+    pub rows: usize,
     /// Pixels of a row.
-    k: usize,
-}
-
-impl<T: Element> Operands<T> {
-    /// Elements that pairs of these take, with `rows` of the source of `run` channels; none where there are no pairs.
-    fn pairs_len(&self, rows: usize, run: usize, cols: usize) -> usize {
-        if T::GROUP == 1 {
-            return 0;
-        }
-        let pairs = self.k.div_ceil(2);
-        let turned = run * (rows * pairs * 2 + TURNED_PAD) + pairs * run * 2;
-        let dy = cols.next_multiple_of(PAIR_COLS) * (self.rows * pairs * 2 + TURNED_PAD);
-        turned + dy + 256
-    }
+    pub k: usize,
 }
 
 /// A row of `k` pixels of `len` channels to pairs, `width` apart; a last pixel without a neighbour is paired with zeros.
