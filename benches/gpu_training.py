@@ -2,11 +2,12 @@
 """The whole training loop on one NVIDIA GPU, beside the reference's where a Python with it is given.
 
     gpu_training.py --onsa target/release/onsa [--python PYTHON] [--models yolo11n,yolov8n] [--batches 16,64]
-                    [--epochs 4] [--imgsz 640] [--images 1980] [--keep FOLDER]
+                    [--epochs 4] [--imgsz 640] [--images 1980] [--keep FOLDER] [--with NAME=VALUE ...]
 
 Data: 1,980 drawn JPEGs of 640x480 (colour fields with noise, quality 88, 1-13 boxes of 20 classes), the default recipe with
 mosaic. A steady rate is the median of the epochs after the first; validation and saving stand apart. Memory is the GPU's
-in use as nvidia-smi shows it, polled every tenth of a second, less what was in use before. Needs numpy and Pillow.
+in use as nvidia-smi shows it, polled every tenth of a second, less what was in use before. --with gives onsa further arguments,
+cache=gpu for example. Needs numpy and Pillow.
 """
 import argparse
 import json
@@ -89,7 +90,7 @@ def measured(command, env):
 
 def onsa(args, env, data, model, batch, runs):
     command = [args.onsa, "train", f"model={model}.yaml", f"data={data}", f"epochs={args.epochs}", f"batch={batch}",
-               f"imgsz={args.imgsz}", "device=cuda", "workers=16", "plots=False", f"project={runs}", f"name={model}-{batch}"]
+               f"imgsz={args.imgsz}", "device=cuda", "workers=16", "plots=False", f"project={runs}", f"name={model}-{batch}", *args.further]
     out, wall, memory = measured(command, env)
     lines = re.findall(r"epoch \d+/\d+ .*?([\d.]+) img/s  data wait (\d+) %", out.stderr)
     return [float(r) for r, _ in lines][1:], max(int(w) for _, w in lines[1:]), wall, memory
@@ -113,6 +114,7 @@ def main():
     p.add_argument("--imgsz", type=int, default=640)
     p.add_argument("--images", type=int, default=1980)
     p.add_argument("--keep")
+    p.add_argument("--with", dest="further", nargs="*", default=[])
     args = p.parse_args()
     with tempfile.TemporaryDirectory() as scratch:
         folder = args.keep or scratch

@@ -290,6 +290,8 @@ fn on_gpu(
 const ROUGH: f64 = 8e-2;
 /// How far float32 may be.
 const FINE: f64 = 2e-5;
+/// How far TF32 may be: it rounds the factors of a product to 2^-11, where bfloat16 rounds every value to 2^-9 too.
+const MEDIUM: f64 = ROUGH / 4.0;
 
 fn check(name: &str, graph: &Graph, mode: Mode, trainable: &Trainable, precision: Precision) {
     let Some(device) = device() else { return };
@@ -306,7 +308,11 @@ fn check(name: &str, graph: &Graph, mode: Mode, trainable: &Trainable, precision
     let expected = on_cpu(&plan, &params, &input, &weights);
     let mut failures = Vec::new();
     let got = on_gpu(&device, &plan, &params, &input, &weights, precision);
-    let tolerance = if precision == Precision::Float32 { FINE } else { ROUGH };
+    let tolerance = match precision {
+        Precision::Float32 => FINE,
+        Precision::Tf32 => MEDIUM,
+        Precision::Bf16 => ROUGH,
+    };
     let mut compare = |what: String, got: &[f32], expected: &[f32], floor: f64| {
         let off = distance(got, expected, floor);
         println!("{name} {precision:?} {what}: {off:.2e}");
@@ -337,16 +343,16 @@ fn check(name: &str, graph: &Graph, mode: Mode, trainable: &Trainable, precision
     assert!(failures.is_empty(), "{name}: {failures:#?}");
 }
 
-const BOTH: [Precision; 2] = [Precision::Float32, Precision::Bf16];
+const ALL: [Precision; 3] = [Precision::Float32, Precision::Tf32, Precision::Bf16];
 
 /// The graph of every operator that a precision is checked with.
 fn checked(m: usize, precision: Precision) -> Graph {
-    everything(m, precision == Precision::Bf16)
+    everything(m, precision != Precision::Float32)
 }
 
 #[test]
 fn training_with_even_channels() {
-    for precision in BOTH {
+    for precision in ALL {
         let g = checked(1, precision);
         check("even", &g, Mode::Training, &Trainable::all(&g), precision);
     }
@@ -354,7 +360,7 @@ fn training_with_even_channels() {
 
 #[test]
 fn training_with_odd_channels() {
-    for precision in BOTH {
+    for precision in ALL {
         let g = checked(0, precision);
         check("odd", &g, Mode::Training, &Trainable::all(&g), precision);
     }
@@ -363,15 +369,15 @@ fn training_with_odd_channels() {
 #[test]
 fn training_of_large_tensors() {
     let g = large();
-    for precision in BOTH {
+    for precision in ALL {
         check("large", &g, Mode::Training, &Trainable::all(&g), precision);
     }
 }
 
 #[test]
 fn training_of_classifiers() {
-    for precision in BOTH {
-        let smooth = precision == Precision::Bf16;
+    for precision in ALL {
+        let smooth = precision != Precision::Float32;
         for (name, g) in [("mobile", mobile(smooth)), ("residual", residual(smooth))] {
             check(name, &g, Mode::Training, &Trainable::all(&g), precision);
         }
@@ -384,7 +390,7 @@ fn training_of_classifiers() {
 
 #[test]
 fn training_with_frozen_norms() {
-    for precision in BOTH {
+    for precision in ALL {
         let g = checked(1, precision);
         let mut trainable = Trainable::all(&g);
         trainable.frozen_norms.extend(["a.bn", "b.bn", "d.bn"].map(str::to_owned));
@@ -398,7 +404,7 @@ fn training_with_frozen_norms() {
 
 #[test]
 fn inference_with_folded_norms() {
-    for (precision, m) in BOTH.into_iter().flat_map(|precision| [0, 1].map(|m| (precision, m))) {
+    for (precision, m) in ALL.into_iter().flat_map(|precision| [0, 1].map(|m| (precision, m))) {
         let g = everything(m, false);
         check("inference", &g, Mode::Inference, &Trainable::nothing(&g), precision);
         let g = large();

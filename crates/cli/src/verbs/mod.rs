@@ -16,6 +16,7 @@ pub mod val;
 
 use std::process::ExitCode;
 
+use onsa_compute::cuda::Precision;
 use onsa_tune::engine::{self, Place, Wanted};
 use onsa_tune::models::Model;
 use onsa_tune::train::recipe::table::{Argument, nearest};
@@ -68,7 +69,8 @@ pub fn nothing_more(_: &str) -> bool {
 pub fn place(device: Option<&str>, half: bool, threads: Option<u32>) -> Result<Place, Failure> {
     let wanted = Wanted::parse(device).map_err(|e| Failure::usage(e.to_string()))?;
     let pool = engine::threads(threads).map_err(|e| Failure::from_error(&e))?;
-    Place::open(wanted, half, pool).map_err(|e| {
+    let precision = if half { Precision::Bf16 } else { Precision::Float32 };
+    Place::open(wanted, precision, pool).map_err(|e| {
         Failure::from_error(&e).hint("`onsa doctor` shows what was found; device=cpu works everywhere")
     })
 }

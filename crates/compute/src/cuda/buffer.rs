@@ -164,7 +164,8 @@ impl<T: Plain> DeviceBuffer<T> {
             .calling("cuMemcpyHtoD")
     }
 
-    /// As [`DeviceBuffer::upload_async`], of the pinned values from `from` on.
+    /// As [`DeviceBuffer::upload_async`], of the pinned values from `from` on. Several owners of one buffer may bring parts of
+    /// it; the streams' order says what is read.
     ///
     /// # Errors
     /// The driver fails.
@@ -172,7 +173,7 @@ impl<T: Plain> DeviceBuffer<T> {
     /// # Panics
     /// If one of the buffers has not as many.
     pub fn upload_part(
-        &mut self,
+        &self,
         start: usize,
         values: &PinnedBuffer<T>,
         from: usize,
@@ -256,6 +257,12 @@ impl<T: Plain> PinnedBuffer<T> {
             pointer.cast::<u8>().write_bytes(0, bytes);
             Ok(PinnedBuffer { device: device.clone(), pointer, len })
         })
+    }
+
+    /// Address of the first element, which kernels may read and write: every GPU that has this memory's addresses in its own
+    /// (all since 2010 do) sees it there.
+    pub fn address(&self) -> u64 {
+        self.pointer as u64
     }
 
     /// The elements. Those of a copy in flight are defined once its stream was waited for.

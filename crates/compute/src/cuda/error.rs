@@ -44,6 +44,14 @@ pub enum CudaError {
         /// All the memory there is.
         total: usize,
     },
+    /// A tensor is longer than the kernels' 32-bit places.
+    #[error(
+        "the batch makes a tensor of {elements} elements, and the GPU's kernels reach 2147483647; a smaller batch= makes shorter ones"
+    )]
+    TooLong {
+        /// The tensor's length.
+        elements: usize,
+    },
     /// The driver refused.
     #[error("CUDA: {call} failed: {message}")]
     Driver {

@@ -3,8 +3,10 @@
 use std::collections::HashMap;
 use std::sync::{Arc, Mutex, PoisonError};
 
-use super::sources::{CONV, DEPTHWISE, ELEMENTWISE, MATMUL, NORM, PREPARE, SIMPLE, WEIGHT_GRAD};
-use super::{CudaError, Device, Kernel, Source};
+use super::sources::{
+    CONV, CONV_TF32, DEPTHWISE, ELEMENTWISE, MATMUL, NORM, PREPARE, SIMPLE, WEIGHT_GRAD, WEIGHT_GRAD_TF32,
+};
+use super::{CudaError, Device, Kernel, Precision, Source};
 
 /// Kernels by name.
 pub(crate) struct Kernels {
@@ -14,11 +16,13 @@ pub(crate) struct Kernels {
 
 impl Kernels {
     /// Compiles and loads the sources that a plan of this precision needs, in parallel.
-    pub fn new(device: &Device, bf16: bool) -> Result<Arc<Kernels>, CudaError> {
+    pub fn new(device: &Device, precision: Precision) -> Result<Arc<Kernels>, CudaError> {
         let mut sources: Vec<&'static Source> = vec![&DEPTHWISE, &NORM, &ELEMENTWISE, &MATMUL, &PREPARE];
         sources.extend([&WEIGHT_GRAD, &SIMPLE]);
-        if bf16 {
-            sources.push(&CONV);
+        match precision {
+            Precision::Bf16 => sources.push(&CONV),
+            Precision::Tf32 => sources.extend([&CONV_TF32, &WEIGHT_GRAD_TF32]),
+            Precision::Float32 => {}
         }
         std::thread::scope(|scope| {
             let loads: Vec<_> =

@@ -13,12 +13,20 @@ pub struct Source {
 /// What every source may include as `"common.cuh"`: bfloat16, vectors, reductions in a block.
 pub const COMMON: &str = include_str!("kernels/common.cuh");
 
+macro_rules! text {
+    ($name:literal) => {
+        include_str!(concat!("kernels/", $name, ".cu"))
+    };
+    ($name:literal, $file:literal, $first:literal) => {
+        concat!($first, include_str!(concat!("kernels/", $file, ".cu")))
+    };
+}
+
 macro_rules! sources {
-    ($($(#[$doc:meta])* $constant:ident = $name:literal;)*) => {
+    ($($(#[$doc:meta])* $constant:ident = $name:literal $(, of $file:literal with $first:literal)?;)*) => {
         $(
             $(#[$doc])*
-            pub(crate) static $constant: Source =
-                Source { name: $name, text: include_str!(concat!("kernels/", $name, ".cu")) };
+            pub(crate) static $constant: Source = Source { name: $name, text: text!($name $(, $file, $first)?) };
         )*
         /// Every source of this crate.
         pub static SOURCES: &[&Source] = &[$(&$constant),*];
@@ -30,6 +38,10 @@ sources! {
     CONV = "conv";
     /// Their weights' gradients.
     WEIGHT_GRAD = "weight_grad";
+    /// Dense convolutions of float32, their products rounded to TF32.
+    CONV_TF32 = "conv_tf32", of "conv" with "#define TF32\n";
+    /// Their weights' gradients.
+    WEIGHT_GRAD_TF32 = "weight_grad_tf32", of "weight_grad" with "#define TF32\n";
     /// Both for any type, shape and alignment.
     SIMPLE = "simple";
     /// Depthwise convolutions.

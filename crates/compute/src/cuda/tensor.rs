@@ -7,6 +7,8 @@ pub enum Precision {
     Bf16,
     /// float32.
     Float32,
+    /// float32, but the factors of dense convolutions' products are rounded to TF32 (10 bits of mantissa) on the tensor cores.
+    Tf32,
 }
 
 impl Precision {
@@ -14,7 +16,7 @@ impl Precision {
     pub fn bytes(self) -> usize {
         match self {
             Precision::Bf16 => 2,
-            Precision::Float32 => 4,
+            Precision::Float32 | Precision::Tf32 => 4,
         }
     }
 
@@ -22,7 +24,7 @@ impl Precision {
     pub(crate) fn name(self) -> &'static str {
         match self {
             Precision::Bf16 => "bf16",
-            Precision::Float32 => "float",
+            Precision::Float32 | Precision::Tf32 => "float",
         }
     }
 

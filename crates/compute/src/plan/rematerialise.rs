@@ -3,12 +3,17 @@
 //!
 //! A norm's result is one pass over the convolution's output, which the norm's own gradient keeps anyway. So of each
 //! convolution, norm and activation only the convolution's output lives from the forward pass to the backward one, and
-//! every bit of what is formed again is as before: the same step reads the same numbers. (Chen et al., "Training Deep
+//! every bit of what is formed again is as before: the same step reads the same numbers. So are results that only a sum reads
+//! (a residual), where the sum is formed again. (Chen et al., "Training Deep
 //! Nets with Sublinear Memory Cost", 2016, with the norms' results as what is dropped.)
 
 use std::collections::BTreeSet;
 
 use super::{Step, View};
+
+/// Of what could be dropped, the smallest results are kept, up to one part in this many of the whole: each would cost a launch,
+/// and give little.
+const KEPT: usize = 4;
 
 /// Rewrites the backward steps, and adds to `lens` the buffers that take what is formed again. `kept`: buffers that the
 /// caller reads or writes.
@@ -19,7 +24,7 @@ pub(super) fn rematerialise(
     kept: &BTreeSet<u32>,
 ) {
     let backward = steps.split_off(backward_start);
-    let droppable = Droppable::find(steps, &backward, lens.len(), kept);
+    let droppable = Droppable::find(steps, &backward, lens, kept);
     let mut again: Vec<Option<u32>> = vec![None; lens.len()];
     for mut step in backward {
         let wanted = step.views().into_iter().map(|view| view.buffer);
@@ -53,7 +58,8 @@ struct Droppable {
 }
 
 impl Droppable {
-    fn find(forward: &[Step], backward: &[Step], buffers: usize, kept: &BTreeSet<u32>) -> Droppable {
+    fn find(forward: &[Step], backward: &[Step], lens: &[usize], kept: &BTreeSet<u32>) -> Droppable {
+        let buffers = lens.len();
         let mut writers: Vec<Vec<usize>> = vec![Vec::new(); buffers];
         let mut dear = vec![false; buffers];
         for (i, step) in forward.iter().enumerate() {
@@ -64,9 +70,16 @@ impl Droppable {
         }
         let read: BTreeSet<u32> = backward.iter().flat_map(Step::views).map(|view| view.buffer).collect();
         for (buffer, writers) in (0..).zip(&mut writers) {
-            if dear[buffer as usize] || kept.contains(&buffer) || !read.contains(&buffer) {
+            if dear[buffer as usize] || kept.contains(&buffer) {
                 writers.clear();
             }
+        }
+        let mut small: Vec<usize> = (0..lens.len()).filter(|&buffer| !writers[buffer].is_empty()).collect();
+        small.sort_by_key(|&buffer| lens[buffer]);
+        let mut room = small.iter().map(|&buffer| lens[buffer]).sum::<usize>() / KEPT;
+        for buffer in small {
+            let Some(left) = room.checked_sub(lens[buffer]) else { break };
+            (room, writers[buffer]) = (left, Vec::new());
         }
         let mut droppable = Droppable { writers };
         // What a writer reads must outlive the forward pass anyway, or be formed again too: else dropping its result would

@@ -61,14 +61,18 @@ impl Wanted {
 }
 
 impl Place {
-    /// Takes the wanted device into use. `amp`: bfloat16 on a GPU, and in training on a processor that has instructions
-    /// for it; else float32.
+    /// Takes the wanted device into use. `precision`: what a GPU computes in; with bfloat16 a processor that has instructions for
+    /// it trains in it too, else in float32.
     ///
     /// # Errors
     /// A GPU that was asked for by name cannot be used.
-    pub fn open(wanted: Wanted, amp: bool, pool: Arc<rayon::ThreadPool>) -> Result<Place, PlaceError> {
-        let precision = if amp { Precision::Bf16 } else { Precision::Float32 };
-        let storage = if amp && Storage::bf16_is_fast() { Storage::Bf16 } else { Storage::Float32 };
+    pub fn open(
+        wanted: Wanted,
+        precision: Precision,
+        pool: Arc<rayon::ThreadPool>,
+    ) -> Result<Place, PlaceError> {
+        let fast = precision == Precision::Bf16 && Storage::bf16_is_fast();
+        let storage = if fast { Storage::Bf16 } else { Storage::Float32 };
         match wanted {
             Wanted::Cpu => Ok(Place::Cpu(pool, storage)),
             Wanted::Gpu(number) => Ok(Place::Gpu(Device::open(number)?, precision, pool)),
@@ -100,7 +104,11 @@ impl Place {
             Place::Cpu(_, Storage::Float32) => "cpu (float32)".to_owned(),
             Place::Cpu(_, Storage::Bf16) => "cpu (bfloat16)".to_owned(),
             Place::Gpu(device, precision, _) => {
-                let kind = if *precision == Precision::Bf16 { "bfloat16" } else { "float32" };
+                let kind = match precision {
+                    Precision::Bf16 => "bfloat16",
+                    Precision::Float32 => "float32",
+                    Precision::Tf32 => "float32, products in TF32",
+                };
                 format!("cuda:{} ({}, {kind})", device.info().ordinal, device.info().name)
             }
         }

@@ -12,6 +12,8 @@ use crate::models::Normalise;
 
 /// Pixels that a thread draws.
 const PIXELS_A_THREAD: usize = 8;
+/// Blocks of the tables' copy at most: the bus is slower than they are.
+const TABLE_BLOCKS: usize = 64;
 
 /// An image in the device's memory, RGB without gaps.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
@@ -212,6 +214,18 @@ impl DeviceAugment {
         let blocks = (height * width).div_ceil(256 * PIXELS_A_THREAD).max(1) as u32;
         // SAFETY: the kernel's list; the rows' images stay where they are until the stream has passed.
         unsafe { self.machine.launch(AUGMENT, "augment", [blocks, n as u32], 256, &arguments) }
+    }
+
+    /// Copies `bytes`, up to a multiple of eight, from pinned memory of the host to the device's, by a kernel.
+    ///
+    /// # Errors
+    /// The device refuses.
+    pub fn enqueue_tables(&self, from: u64, to: u64, bytes: usize) -> Result<(), CudaError> {
+        let words = bytes.div_ceil(8);
+        let arguments = [Value::Long(from), Value::Long(to), Value::Int(words as i32)];
+        let blocks = words.div_ceil(256).clamp(1, TABLE_BLOCKS) as u32;
+        // SAFETY: the kernel's list; the caller names buffers of these sizes, and keeps the host's until the stream has passed.
+        unsafe { self.machine.launch(AUGMENT, "bring_tables", [blocks, 1], 256, &arguments) }
     }
 
     /// Brings `pixels` RGB pixels at `bytes` into the network's input.

@@ -56,7 +56,7 @@ impl GuessValidator {
         }
     }
 
-    /// Validates these parameters over all of `cache`'s items, which must be the same at every call. Otherwise as
+    /// Validates these parameters over all of `cache`'s items. Otherwise as
     /// [`validate_classifier`](crate::evaluate::classify::validate_classifier).
     ///
     /// # Errors
@@ -91,7 +91,8 @@ impl GuessValidator {
             }
             let [n, height, width] = batch.size;
             let input = InputView::of(&executor.input(0));
-            self.augment.enqueue_bytes(batch.bytes.address(), input, n * height * width)?;
+            let bytes = feed.bring(self.gpu.device(), &batch)?;
+            self.augment.enqueue_bytes(bytes, input, n * height * width)?;
             executor.forward(&stream)?;
             let start = logits.len();
             logits.resize(start + n * names.len(), 0.0);

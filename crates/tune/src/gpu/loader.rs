@@ -64,6 +64,16 @@ pub enum Pixels {
     Kept,
 }
 
+impl Pixels {
+    /// The images that the GPU draws from.
+    pub fn images(&self) -> Option<&BatchImages> {
+        match self {
+            Pixels::Tables { images, .. } | Pixels::Crops { images, .. } => Some(images),
+            Pixels::Bytes(_) | Pixels::Kept => None,
+        }
+    }
+}
+
 /// Why there is no batch.
 #[derive(Debug, thiserror::Error)]
 pub enum TableError {

@@ -3,6 +3,7 @@
 use onsa_compute::cuda::{MemoryNeeded, Precision, memory_needed};
 use onsa_compute::{Mode, Plan, Trainable};
 
+use super::pixels::SLOTS;
 use crate::engine::cut;
 use crate::models::{Model, Task};
 
@@ -24,12 +25,19 @@ pub struct MemoryUse {
     precision: Precision,
     /// Whether the trained part runs alone, on kept features.
     kept: bool,
+    /// Bytes for each of a batch's samples of the images that they are drawn from, where those do not stay on the GPU.
+    passing: usize,
 }
 
 impl MemoryUse {
     /// The use of a model's training.
     pub fn new(model: &Model, trainable: &Trainable, precision: Precision) -> MemoryUse {
-        MemoryUse { model: model.clone(), trainable: trainable.clone(), precision, kept: false }
+        MemoryUse { model: model.clone(), trainable: trainable.clone(), precision, kept: false, passing: 0 }
+    }
+
+    /// The same where each sample is drawn from images of so many bytes that the GPU does not keep.
+    pub fn passing(self, bytes: usize) -> MemoryUse {
+        MemoryUse { passing: bytes * SLOTS, ..self }
     }
 
     /// The same where the trained part runs alone, on kept features.
@@ -52,11 +60,9 @@ impl MemoryUse {
         };
         let graph = if self.kept { cut(&model.graph, &self.trainable).ok()?.head } else { model.graph };
         let plan = Plan::new(&graph, Mode::Training, &self.trainable);
-        let tables = size[0] * (cells * BYTES_A_CELL + drawn);
-        Some(
-            memory_needed(&plan, self.precision)
-                .beside(MemoryNeeded { own: tables, ..MemoryNeeded::default() }),
-        )
+        let tables = size[0] * (cells * BYTES_A_CELL + drawn + self.passing);
+        let own = MemoryNeeded { own: tables, ..MemoryNeeded::default() };
+        Some(memory_needed(&plan, self.precision)?.beside(own))
     }
 
     /// Bytes of a validation's buffers for a batch of `[images, height, width]`.
@@ -67,7 +73,7 @@ impl MemoryUse {
         }
         let model = self.model.resized(size).ok()?;
         let plan = Plan::new(&model.graph, Mode::Inference, &Trainable::nothing(&model.graph));
-        Some(memory_needed(&plan, self.precision))
+        memory_needed(&plan, self.precision)
     }
 
     /// Bytes of a run with batches of `n` of `images` images: the steps of a full batch and of an epoch's last, and validation,
@@ -129,6 +135,18 @@ mod tests {
             assert_eq!(largest_batch(&usage, free, size, 4), 4, "no more than there are images");
             assert_eq!(largest_batch(&usage, of(1) / 2, size, 100), 0);
         }
+    }
+
+    #[test]
+    fn a_batch_leaves_room_for_the_images_that_it_is_drawn_from_and_makes_no_tensor_too_long() {
+        let (alone, size) = (usage("yolo11n"), [128, 96]);
+        let free = alone.run(40, 400, size).unwrap() * SPARE / (SPARE - 1) + SPARE;
+        assert_eq!(largest_batch(&alone, free, size, 400), 40);
+        let passing = usage("yolo11n").passing(1 << 20);
+        let fits = largest_batch(&passing, free, size, 400);
+        assert!(fits < 40 && passing.run(fits, 400, size).unwrap() <= free, "{fits}");
+        // The first layer's 16 channels of a quarter of the pixels.
+        assert!(alone.step([i32::MAX as usize / (16 * 320 * 320) + 1, 640, 640]).is_none());
     }
 
     #[test]

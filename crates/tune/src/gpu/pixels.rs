@@ -1,21 +1,24 @@
-//! Decoded images in the GPU's memory: all of them where they fit, else those of the next batches.
+//! Decoded images for batches that the GPU draws: all of them in its memory, or in the host's, or nowhere but in the batches.
 //!
-//! Images have the size that the processor's cache gives them. Where all fit, each is decoded and copied once, when a
-//! batch first needs it. Else each batch's images are copied into one of a few slots, beside the computation of the
-//! batches before it; the host keeps what its memory allows.
+//! Images have the size that the processor's cache gives them. In the GPU's memory ([`Home::Gpu`]) each is decoded and copied
+//! once, when a batch first needs it. In the host's ([`Home::Host`]) each is decoded once into memory that the GPU copies from
+//! by itself, and a batch's images are copied into one of two slots, beside the computation of the batch before. Else
+//! ([`Home::Cache`]) they come from the processor's cache, for each batch anew, and go the same way.
 
 use std::collections::HashMap;
-use std::sync::mpsc::{Receiver, SyncSender, sync_channel};
 use std::sync::{Arc, Mutex, PoisonError};
 
-use onsa_compute::cuda::{CudaError, Device, DeviceBuffer, PinnedBuffer, Stream};
+use onsa_compute::cuda::{CudaError, Device, DeviceBuffer, Event, PinnedBuffer, Stream};
 use rayon::prelude::*;
 
 use super::augment::DeviceImage;
 use crate::data::cache::{ImageCache, ImageError};
 
-/// Batches whose images may be in the GPU's memory at a time, where not all fit.
-const SLOTS: usize = 6;
+/// Batches whose images may be in the GPU's memory at a time, where they do not stay there: the one that is computed, and the
+/// next.
+pub const SLOTS: usize = 2;
+/// Bytes of images that the GPU keeps itself before the host does: a small set's are not worth a copy for each batch.
+pub const FEW: usize = 64 << 20;
 /// Images begin at multiples of this many bytes.
 const ALIGN: usize = 16;
 
@@ -30,43 +33,99 @@ pub enum PixelError {
     Cuda(#[from] CudaError),
 }
 
+/// Where decoded images stay.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Home {
+    /// In the GPU's memory.
+    Gpu,
+    /// In the host's memory, from where the GPU copies each batch's.
+    Host,
+    /// In the processor's cache, as far as that keeps them.
+    Cache,
+}
+
 /// The images of a cache's items on the GPU.
 pub struct PixelStore {
+    device: Device,
     cache: Arc<ImageCache>,
     /// Width and bytes of each item's image.
     sizes: Vec<(u32, usize)>,
     copies: Stream,
-    staging: Mutex<Option<PinnedBuffer<u8>>>,
     kind: Kind,
 }
 
 enum Kind {
     /// Every image has its place.
-    Resident { memory: Mutex<Memory>, offsets: Vec<usize>, base: u64 },
-    /// Slots that batches take and give back.
-    Staged { free: Mutex<Receiver<Slot>>, give_back: SyncSender<Slot> },
+    Resident { memory: Mutex<Resident>, offsets: Vec<usize>, base: u64 },
+    /// Batches take turns in slots.
+    Passing(Mutex<Passing>),
 }
 
-struct Memory {
+struct Resident {
     buffer: DeviceBuffer<u8>,
     loaded: Vec<bool>,
+    staging: Option<PinnedBuffer<u8>>,
 }
 
-type Slot = Option<DeviceBuffer<u8>>;
+struct Passing {
+    slots: [Arc<Slot>; SLOTS],
+    /// The slot of the next batch.
+    next: usize,
+    host: Host,
+}
 
-/// Where a batch's images are. They stay there until it is dropped, which must not happen before the GPU is done.
+/// Host memory that the GPU copies from, which several batches may share.
+type Pinned = Arc<PinnedBuffer<u8>>;
+/// Memory of batches that are done.
+type Idle = Arc<Mutex<Vec<PinnedBuffer<u8>>>>;
+
+/// Where the host's side of a batch lies.
+enum Host {
+    /// Of each item that was decoded: the memory that holds it, and where.
+    Kept(Vec<Option<(Pinned, usize)>>),
+    /// Memory of a batch alone, used again once the batch is done.
+    Idle(Idle),
+}
+
+/// Room for a batch's images on the GPU.
+struct Slot {
+    buffer: DeviceBuffer<u8>,
+    /// The images are there.
+    arrived: Event,
+    /// The last batch in it is done. One that replaces a smaller slot takes over its event.
+    done: Arc<Event>,
+}
+
+/// A batch's images. What they lie in stays until this is dropped, which must not happen before the GPU is done.
 pub struct BatchImages {
     places: Places,
-    slot: Option<(Slot, SyncSender<Slot>)>,
+    passage: Option<Passage>,
 }
 
 enum Places {
     Resident { base: u64, store: Arc<PixelStore> },
-    Staged(HashMap<usize, DeviceImage>),
+    Passing(HashMap<usize, DeviceImage>),
+}
+
+/// The way of a batch's images to the GPU.
+struct Passage {
+    slot: Arc<Slot>,
+    copies: Stream,
+    parts: Vec<Part>,
+    /// Memory of this batch alone, and where it goes afterwards.
+    own: Option<(Pinned, Idle)>,
+}
+
+/// One image: from where in which memory, to where in the slot.
+struct Part {
+    host: Pinned,
+    from: usize,
+    to: usize,
+    bytes: usize,
 }
 
 impl BatchImages {
-    /// An item's image.
+    /// Where an item's image is once [`BatchImages::upload`] has brought it.
     ///
     /// # Panics
     /// If the batch was not asked to hold it.
@@ -76,73 +135,79 @@ impl BatchImages {
                 Kind::Resident { offsets, .. } => {
                     DeviceImage { address: base + offsets[item] as u64, width: store.sizes[item].0 }
                 }
-                Kind::Staged { .. } => unreachable!("places are of the store's kind"),
+                Kind::Passing(_) => unreachable!("places are of the store's kind"),
             },
-            Places::Staged(images) => images[&item],
+            Places::Passing(images) => images[&item],
         }
+    }
+
+    /// Copies the images beside what the GPU computes, once the batch before in their slot is done; `stream` waits for them.
+    ///
+    /// # Errors
+    /// The driver fails.
+    pub fn upload(&self, stream: &Stream) -> Result<(), CudaError> {
+        let Some(Passage { slot, copies, parts, .. }) = &self.passage else { return Ok(()) };
+        slot.done.wait(copies)?;
+        for part in parts {
+            slot.buffer.upload_part(part.to, &part.host, part.from, part.bytes, copies)?;
+        }
+        slot.arrived.record(copies)?;
+        slot.arrived.wait(stream)
+    }
+
+    /// Says that `stream`'s work so far is the last that reads the images.
+    ///
+    /// # Errors
+    /// The driver fails.
+    pub fn release(&self, stream: &Stream) -> Result<(), CudaError> {
+        self.passage.as_ref().map_or(Ok(()), |passage| passage.slot.done.record(stream))
     }
 }
 
-impl Drop for BatchImages {
+impl Drop for Passage {
     fn drop(&mut self) {
-        if let Some((slot, give_back)) = self.slot.take() {
-            // Nobody waits for it any more once the store is gone.
-            let _ = give_back.send(slot);
+        self.parts.clear();
+        if let Some((memory, idle)) = self.own.take()
+            && let Some(memory) = Arc::into_inner(memory)
+        {
+            idle.lock().unwrap_or_else(PoisonError::into_inner).push(memory);
         }
     }
 }
 
 impl PixelStore {
-    /// The images of `cache`'s items; all on the GPU where they take at most `budget` bytes.
+    /// The images of `cache`'s items.
     ///
     /// # Errors
-    /// The GPU's memory does not suffice after all.
-    pub fn new(device: &Device, cache: Arc<ImageCache>, budget: usize) -> Result<Arc<PixelStore>, CudaError> {
+    /// The GPU's memory does not suffice.
+    pub fn new(device: &Device, cache: Arc<ImageCache>, home: Home) -> Result<Arc<PixelStore>, CudaError> {
         let size = |item| {
             let (width, height) = cache.size_of(item);
             (width, width as usize * height as usize * 3)
         };
         let sizes: Vec<(u32, usize)> = (0..cache.items().len()).map(size).collect();
-        let mut end = 0usize;
-        let offsets: Vec<usize> = sizes
-            .iter()
-            .map(|&(_, bytes)| {
-                let offset = end;
-                end += bytes.next_multiple_of(ALIGN);
-                offset
-            })
-            .collect();
-        let kind = if end <= budget {
+        let kind = if home == Home::Gpu {
+            let (offsets, end) = lay_out(sizes.iter().map(|&(_, bytes)| bytes));
             let buffer = DeviceBuffer::zeros(device, end)?;
-            let base = buffer.address();
-            Kind::Resident {
-                memory: Mutex::new(Memory { buffer, loaded: vec![false; sizes.len()] }),
-                offsets,
-                base,
-            }
+            let (base, loaded) = (buffer.address(), vec![false; sizes.len()]);
+            Kind::Resident { memory: Mutex::new(Resident { buffer, loaded, staging: None }), offsets, base }
         } else {
-            let (give_back, free) = sync_channel(SLOTS);
-            for _ in 0..SLOTS {
-                give_back.send(None).expect("the channel has room for all slots");
-            }
-            Kind::Staged { free: Mutex::new(free), give_back }
+            let slot = || {
+                let (arrived, done) = (Event::new(device)?, Arc::new(Event::new(device)?));
+                Ok::<_, CudaError>(Arc::new(Slot { buffer: DeviceBuffer::zeros(device, 0)?, arrived, done }))
+            };
+            let host = match home {
+                Home::Host => Host::Kept(vec![None; sizes.len()]),
+                Home::Gpu | Home::Cache => Host::Idle(Arc::default()),
+            };
+            Kind::Passing(Mutex::new(Passing { slots: [slot()?, slot()?], next: 0, host }))
         };
-        Ok(Arc::new(PixelStore {
-            cache,
-            sizes,
-            copies: device.new_stream()?,
-            staging: Mutex::default(),
-            kind,
-        }))
+        let copies = device.new_stream()?;
+        Ok(Arc::new(PixelStore { device: device.clone(), cache, sizes, copies, kind }))
     }
 
-    /// Whether every image has its place on the GPU.
-    pub fn is_resident(&self) -> bool {
-        matches!(self.kind, Kind::Resident { .. })
-    }
-
-    /// Brings the images of these items to the GPU. Decodes in parallel on the current rayon pool; waits for its copies,
-    /// and, where images are staged, for the slot of an earlier batch.
+    /// Makes the images of these items ready for the next batch. Decodes in parallel on the current rayon pool what is not
+    /// there yet. Batches must be handed over in the order of these calls; one may be left out.
     ///
     /// # Errors
     /// An image cannot be read; the GPU.
@@ -153,75 +218,121 @@ impl PixelStore {
             Kind::Resident { memory, offsets, base } => {
                 let mut memory = memory.lock().unwrap_or_else(PoisonError::into_inner);
                 items.retain(|&item| !memory.loaded[item]);
-                let at: Vec<usize> = items.iter().map(|&item| offsets[item]).collect();
-                self.copy(&items, &at, &mut memory.buffer)?;
+                self.copy(&items, offsets, &mut memory)?;
                 items.iter().for_each(|&item| memory.loaded[item] = true);
-                let store = Arc::clone(self);
-                Ok(BatchImages { places: Places::Resident { base: *base, store }, slot: None })
+                let places = Places::Resident { base: *base, store: Arc::clone(self) };
+                Ok(BatchImages { places, passage: None })
             }
-            Kind::Staged { free, give_back } => {
-                let slot = free.lock().unwrap_or_else(PoisonError::into_inner).recv();
-                // From here on the slot finds its way back also where an error ends this.
-                let mut images = BatchImages {
-                    places: Places::Staged(HashMap::new()),
-                    slot: Some((slot.unwrap_or_default(), give_back.clone())),
-                };
-                let mut end = 0;
-                let at: Vec<usize> = items
-                    .iter()
-                    .map(|&item| {
-                        let offset = end;
-                        end += self.sizes[item].1.next_multiple_of(ALIGN);
-                        offset
-                    })
-                    .collect();
-                let (slot, _) = images.slot.as_mut().expect("set above");
-                if slot.as_ref().is_none_or(|buffer| buffer.len() < end) {
-                    *slot = None;
-                    *slot = Some(DeviceBuffer::zeros(self.copies.device(), end)?);
-                }
-                let buffer = slot.as_mut().expect("made above");
-                self.copy(&items, &at, buffer)?;
-                let base = buffer.address();
-                let place = |(&item, &offset): (&usize, &usize)| {
-                    (item, DeviceImage { address: base + offset as u64, width: self.sizes[item].0 })
-                };
-                images.places = Places::Staged(items.iter().zip(&at).map(place).collect());
-                Ok(images)
+            Kind::Passing(passing) => {
+                let mut passing = passing.lock().unwrap_or_else(PoisonError::into_inner);
+                self.pass(&items, &mut passing)
             }
         }
     }
 
-    /// Decodes items and copies each to its offset.
-    fn copy(&self, items: &[usize], at: &[usize], to: &mut DeviceBuffer<u8>) -> Result<(), PixelError> {
-        if items.is_empty() {
-            return Ok(());
+    fn pass(&self, items: &[usize], passing: &mut Passing) -> Result<BatchImages, PixelError> {
+        let bytes = |item: &usize| self.sizes[*item].1;
+        let (offsets, end) = lay_out(items.iter().map(bytes));
+        let mut own = None;
+        let hosts: Vec<(Pinned, usize)> = match &mut passing.host {
+            Host::Kept(known) => {
+                let new: Vec<usize> = items.iter().copied().filter(|&item| known[item].is_none()).collect();
+                if !new.is_empty() {
+                    let (at, end) = lay_out(new.iter().map(bytes));
+                    let mut memory = PinnedBuffer::zeros(&self.device, end)?;
+                    self.decode(&new, &at, &mut memory)?;
+                    let memory = Arc::new(memory);
+                    new.iter().zip(at).for_each(|(&item, at)| known[item] = Some((Arc::clone(&memory), at)));
+                }
+                items.iter().map(|&item| known[item].clone().expect("decoded above")).collect()
+            }
+            Host::Idle(idle) => {
+                let fitting = {
+                    let mut idle = idle.lock().unwrap_or_else(PoisonError::into_inner);
+                    let at = idle.iter().position(|memory| memory.len() >= end);
+                    // What is too small is given back: batches only grow until all sizes have been seen.
+                    at.map(|at| idle.swap_remove(at)).or_else(|| idle.pop().and(None))
+                };
+                let mut memory = match fitting {
+                    Some(memory) => memory,
+                    None => PinnedBuffer::zeros(&self.device, end)?,
+                };
+                self.decode(items, &offsets, &mut memory)?;
+                let memory = Arc::new(memory);
+                own = Some((Arc::clone(&memory), Arc::clone(idle)));
+                offsets.iter().map(|&at| (Arc::clone(&memory), at)).collect()
+            }
+        };
+        let turn = passing.next;
+        passing.next = (turn + 1) % SLOTS;
+        if passing.slots[turn].buffer.len() < end {
+            let done = Arc::clone(&passing.slots[turn].done);
+            let (buffer, arrived) = (DeviceBuffer::zeros(&self.device, end)?, Event::new(&self.device)?);
+            passing.slots[turn] = Arc::new(Slot { buffer, arrived, done });
         }
-        let total: usize = items.iter().map(|&item| self.sizes[item].1).sum();
-        let mut staging = self.staging.lock().unwrap_or_else(PoisonError::into_inner);
-        if staging.as_ref().is_none_or(|buffer| buffer.len() < total) {
-            *staging = None;
-            *staging = Some(PinnedBuffer::zeros(self.copies.device(), total)?);
-        }
-        let staging = staging.as_mut().expect("made above");
+        let slot = Arc::clone(&passing.slots[turn]);
+        let base = slot.buffer.address();
+        let place = |(&item, &to): (&usize, &usize)| {
+            (item, DeviceImage { address: base + to as u64, width: self.sizes[item].0 })
+        };
+        let places = Places::Passing(items.iter().zip(&offsets).map(place).collect());
+        let places_of = items.iter().zip(&offsets);
+        let parts = hosts
+            .into_iter()
+            .zip(places_of)
+            .map(|((host, from), (item, &to))| Part { host, from, to, bytes: bytes(item) })
+            .collect();
+        let passage = Passage { slot, copies: self.copies.clone(), parts, own };
+        Ok(BatchImages { places, passage: Some(passage) })
+    }
+
+    /// Decodes items, each to its offset, which rise.
+    fn decode(&self, items: &[usize], at: &[usize], to: &mut PinnedBuffer<u8>) -> Result<(), ImageError> {
+        let (mut rest, mut begun) = (to.as_mut_slice(), 0);
         let mut parts = Vec::with_capacity(items.len());
-        let mut rest = staging.as_mut_slice();
-        for &item in items {
-            let (part, tail) = rest.split_at_mut(self.sizes[item].1);
+        for (&item, &at) in items.iter().zip(at) {
+            let (_, tail) = rest.split_at_mut(at - begun);
+            let (part, tail) = tail.split_at_mut(self.sizes[item].1);
+            begun = at + part.len();
             parts.push((item, part));
             rest = tail;
         }
         parts.into_par_iter().try_for_each(|(item, part)| {
             part.copy_from_slice(&self.cache.get(item)?.data);
-            Ok::<(), ImageError>(())
-        })?;
-        let mut from = 0;
-        for (&item, &offset) in items.iter().zip(at) {
-            let bytes = self.sizes[item].1;
-            to.upload_part(offset, staging, from, bytes, &self.copies)?;
-            from += bytes;
+            Ok(())
+        })
+    }
+
+    /// Decodes items and copies each to its place among all.
+    fn copy(&self, items: &[usize], offsets: &[usize], memory: &mut Resident) -> Result<(), PixelError> {
+        if items.is_empty() {
+            return Ok(());
+        }
+        let (at, total) = lay_out(items.iter().map(|&item| self.sizes[item].1));
+        let Resident { buffer, staging, .. } = memory;
+        if staging.as_ref().is_none_or(|staging| staging.len() < total) {
+            *staging = None;
+            *staging = Some(PinnedBuffer::zeros(&self.device, total)?);
+        }
+        let staging = staging.as_mut().expect("made above");
+        self.decode(items, &at, staging)?;
+        for (&item, from) in items.iter().zip(at) {
+            buffer.upload_part(offsets[item], staging, from, self.sizes[item].1, &self.copies)?;
         }
         self.copies.synchronize()?;
         Ok(())
     }
+}
+
+/// Where each of these lies, one after the other, and where the last ends.
+fn lay_out(bytes: impl Iterator<Item = usize>) -> (Vec<usize>, usize) {
+    let mut end = 0usize;
+    let offsets = bytes
+        .map(|bytes| {
+            let offset = end;
+            end += bytes.next_multiple_of(ALIGN);
+            offset
+        })
+        .collect();
+    (offsets, end)
 }

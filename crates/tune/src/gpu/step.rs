@@ -274,7 +274,8 @@ impl GpuTrainer {
         let drawing = task::tables(&batch.pixels, &items);
         let rates = self.optimiser.row(rates);
         let used = run.layout.fill(host.tables.as_mut_slice(), drawing, &rates, &table);
-        run.tables.upload_async(0, &host.tables, used, &stream)?;
+        batch.pixels.images().map_or(Ok(()), |images| images.upload(&stream))?;
+        self.augment.enqueue_tables(host.tables.address(), run.tables.address(), used)?;
         let arenas = StepArenas {
             params: self.arenas.params.address(),
             grads: self.arenas.grads.address(),
@@ -311,6 +312,7 @@ impl GpuTrainer {
             }
             Recording::Recorded(graph) => graph.replay()?,
         }
+        batch.pixels.images().map_or(Ok(()), |images| images.release(&stream))?;
         self.outcome.download_async(0, &mut host.outcome, OUTCOME, &stream)?;
         host.done.record(&stream)?;
         let (at, items) = (batch.at, batch.items.clone());

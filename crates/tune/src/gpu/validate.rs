@@ -79,7 +79,7 @@ impl GpuValidator {
         })
     }
 
-    /// Validates these parameters over all of `cache`'s items, which must be the same at every call. Otherwise as
+    /// Validates these parameters over all of `cache`'s items. Otherwise as
     /// [`validate`](crate::evaluate::validate::validate).
     ///
     /// # Errors
@@ -105,7 +105,8 @@ impl GpuValidator {
         loop {
             let next = feed.next(&self.gpu, self.loss.nc)?;
             if let Some(batch) = &next {
-                self.enqueue(batch, options, &mut prepared)?;
+                let bytes = feed.bring(self.gpu.device(), batch)?;
+                self.enqueue((batch, bytes), options, &mut prepared)?;
             }
             // The host's part of the batch before, while the GPU works.
             if let Some((placed, found)) = waiting.take() {
@@ -198,10 +199,10 @@ impl GpuValidator {
         Ok(SizedRun { executor, input, loss, finder, targets: target_rows, starts, items, capacity })
     }
 
-    /// Hands a batch to the GPU. `prepared`: the sizes whose runs have these parameters.
+    /// Hands a batch, whose pixels are at an address there, to the GPU. `prepared`: the sizes whose runs have these parameters.
     fn enqueue(
         &mut self,
-        batch: &Batch,
+        (batch, bytes): (&Batch, u64),
         options: &ValidateOptions,
         prepared: &mut HashMap<[usize; 3], u64>,
     ) -> Result<(), ValidateError> {
@@ -216,7 +217,7 @@ impl GpuValidator {
         if prepared.insert(batch.size, identity) != Some(identity) {
             run.executor.prepare(&stream, &self.params)?;
         }
-        self.augment.enqueue_bytes(batch.bytes.address(), run.input, n * height * width)?;
+        self.augment.enqueue_bytes(bytes, run.input, n * height * width)?;
         run.executor.forward(&stream)?;
         run.loss.enqueue(false)?;
         run.finder.enqueue(options.postprocess.conf)?;

@@ -17,6 +17,7 @@ pub mod optimiser;
 pub mod pace;
 pub mod recipe;
 pub mod run;
+pub mod saver;
 pub mod schedule;
 pub mod slots;
 pub mod start;

@@ -19,7 +19,8 @@ use crate::data::index::LoadOptions;
 
 use table::{ArgumentError, any};
 use values::{
-    AddClasses, AutoAugment, Bits, Cache, Faulty, Freeze, Optimizer, Pretrained, SaveEvery, Strategy, Task,
+    AddClasses, Amp, AutoAugment, Bits, Cache, Faulty, Freeze, Optimizer, Pretrained, SaveEvery, Strategy,
+    Task,
 };
 
 crate::arguments! {
@@ -49,8 +50,9 @@ crate::arguments! {
             device: Option<String> = None, any;
             /// Compute threads; by default all that the machine has.
             threads: Option<u32> = None, table::at_least_one_or_none;
-            /// Mixed precision (bfloat16), on a GPU and on processors with instructions for it; false means float32.
-            amp: bool = true, any;
+            /// Mixed precision: true is bfloat16, on a GPU and on processors with instructions for it; tf32 is float32 whose
+            /// convolutions a GPU multiplies in TF32; false is float32.
+            amp: Amp = Amp::Mixed, any;
             /// Show progress.
             verbose: bool = true, any;
             /// Validate after every epoch.
@@ -149,7 +151,8 @@ crate::arguments! {
             dropout: f64 = 0.0, table::below_one;
         }
         "Data" {
-            /// Keep decoded images between epochs: in memory (ram) or beside the images (disk).
+            /// Keep decoded images between epochs: in memory (ram), in the GPU's memory (gpu) or beside the images (disk). Without
+            /// it a GPU keeps a small set itself, and copies a larger one's batches from the host's memory where that has room.
             cache: Cache = Cache::Off, any;
             /// Threads that load and augment.
             workers: u32 = 8, any;

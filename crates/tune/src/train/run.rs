@@ -13,6 +13,7 @@ use std::sync::atomic::{AtomicBool, Ordering};
 use std::time::{Duration, Instant};
 
 use onsa_compute::Params;
+use onsa_compute::cuda::Precision;
 use rayon::prelude::*;
 
 use super::clip::{NonFiniteGradient, clip_global_norm};
@@ -28,7 +29,7 @@ use super::observer::{EpochEnd, Observer, RunStart, Step};
 use super::optimiser::{CHUNK, Group, Optimiser};
 use super::pace::Pace;
 use super::recipe::Recipe;
-use super::recipe::values::{AddClasses, SaveEvery, Strategy};
+use super::recipe::values::{AddClasses, Amp, SaveEvery, Strategy};
 use super::schedule::Schedule;
 use super::slots::slots;
 use super::start::{self, Prepared};
@@ -229,7 +230,12 @@ pub fn place(recipe: &Recipe, pixels: Pixels) -> Result<Place, TrainError> {
         (Some(_), _) => wanted = Wanted::Cpu,
         (None, _) => {}
     }
-    Ok(Place::open(wanted, recipe.amp, engine::threads(recipe.threads)?)?)
+    let precision = match recipe.amp {
+        Amp::Mixed => Precision::Bf16,
+        Amp::Tf32 => Precision::Tf32,
+        Amp::Off => Precision::Float32,
+    };
+    Ok(Place::open(wanted, precision, engine::threads(recipe.threads)?)?)
 }
 
 /// A run: what changes from step to step, and what is needed for a step.
@@ -260,6 +266,7 @@ struct Run<'a> {
     val_cache: Arc<ImageCache>,
     /// When it is saved next within an epoch.
     pace: Pace,
+    saving: checkpoint::Saving,
     drawn: Vec<finish::DrawnBatch>,
 }
 
@@ -380,6 +387,7 @@ impl<'a> Run<'a> {
             val_cache,
             prepared,
             pace: Pace::new(recipe.save_every),
+            saving: checkpoint::Saving::default(),
             drawn: Vec::new(),
         })
     }
@@ -440,6 +448,7 @@ impl<'a> Run<'a> {
         }
         let data_wait_fraction = loader.wait().as_secs_f64() / busy.as_secs_f64().max(f64::MIN_POSITIVE);
         drop(loader);
+        self.settle()?;
         let weights = self.run_dir.join("weights");
         let mut outcome = TrainOutcome {
             best: weights.join("best.safetensors"),
@@ -721,16 +730,7 @@ impl<'a> Run<'a> {
         self.counters.batch = 0;
         self.counters.loss_sums.clear();
         self.counters.loss_count = 0;
-        self.write_weights("last")?;
-        if best || self.counters.best.is_none() {
-            self.write_weights("best")?;
-        }
-        if recipe.save_period > 0 && number.is_multiple_of(recipe.save_period as u32) {
-            self.write_weights(&format!("epoch{number}"))?;
-        }
-        let csv = files::results_csv(self.task(), &self.counters.rows);
-        durable::write(&self.run_dir.join("results.csv"), csv.as_bytes())?;
-        self.save()?;
+        self.save_epoch(best || self.counters.best.is_none(), last)?;
         // After the save: a disk that has no room for a picture costs no epoch.
         if let (true, Some(Validated::Detect(found))) = (sampled, &validation) {
             let names = &self.prepared.opened.names;

@@ -3,21 +3,18 @@
 use crate::graph::Activation;
 use crate::plan::ConvInfo;
 
-use super::super::sources::{CONV, PREPARE, SIMPLE, WEIGHT_GRAD};
+use super::super::sources::{CONV, CONV_TF32, PREPARE, SIMPLE, WEIGHT_GRAD, WEIGHT_GRAD_TF32};
 use super::super::{CudaError, Precision, Stream, Tensor};
 use super::executor::Executor;
-use super::layout::{SPLIT_FLOATS, classes, pixels_of};
+use super::layout::{classes, pixels_of};
 use super::structures::{ConvClass, ConvProblem, MAX_CLASSES, NormFinish, WeightGradProblem, WeightTap};
+use super::tiles::{GradShape, GradTile, WAVES, choose_tile, split_floats};
 use super::workspace::Part;
 
-/// Pixels of a split at least.
-const MIN_SPLIT: usize = 256;
 /// Channels that inputs of fewer are padded to, so that pixels can be copied at once.
 pub(super) const PADDED: usize = 4;
 /// Taps of a window at most: conv.cu keeps which of them lie inside the input as the bits of a number.
 const MAX_TAPS: usize = 64;
-/// Splits at most.
-const MAX_SPLITS: usize = 512;
 
 /// A convolution's products: forward, and where the plan asks for it the gradient of its input.
 pub(super) struct DenseConv {
@@ -36,30 +33,6 @@ pub(super) struct Behind<'a> {
     /// Where the batch statistics of the result go.
     pub stats: Option<&'a NormFinish>,
     pub add: bool,
-}
-
-/// A kernel of conv.cu.
-#[derive(Clone, Copy)]
-struct Tile {
-    rows: usize,
-    columns: usize,
-    vector: usize,
-    threads: u32,
-    stages: usize,
-}
-
-const fn tile(rows: usize, columns: usize, vector: usize, threads: u32, stages: usize) -> Tile {
-    Tile { rows, columns, vector, threads, stages }
-}
-
-impl Tile {
-    fn shared(self) -> u32 {
-        (self.stages * (self.rows + self.columns) * 64 + self.rows * 16) as u32
-    }
-
-    fn name(self) -> String {
-        format!("conv_{}_{}_{}", self.rows, self.columns, self.vector)
-    }
 }
 
 impl DenseConv {
@@ -213,29 +186,6 @@ impl Phase {
     }
 }
 
-/// Floats of partial results that a weight gradient of `len` elements over `pixels` may need.
-pub(super) fn split_floats(len: usize, pixels: usize) -> usize {
-    let most = pixels.div_ceil(MIN_SPLIT).min(MAX_SPLITS);
-    len * most.min(SPLIT_FLOATS / len).max(1)
-}
-
-fn choose_tile(pixels: usize, out: usize, vector: usize, processors: usize) -> Tile {
-    const WIDE: Tile = tile(128, 128, 8, 256, 3);
-    match vector {
-        8 if out <= 16 => tile(128, 16, 8, 128, 4),
-        8 if out <= 32 && pixels / 128 >= 2 * processors => tile(128, 32, 8, 128, 4),
-        8 if out <= 32 => tile(64, 32, 8, 128, 4),
-        8 if out.is_multiple_of(128) && pixels.div_ceil(128) * (out / 128) >= 2 * processors => WIDE,
-        8 if pixels.div_ceil(128) * out.div_ceil(64) >= processors => tile(128, 64, 8, 128, 4),
-        8 => tile(64, 64, 8, 128, 4),
-        4 if out <= 16 => tile(128, 16, 4, 128, 4),
-        4 if out <= 32 => tile(128, 32, 4, 128, 4),
-        4 => tile(128, 64, 4, 128, 4),
-        _ if out <= 16 => tile(128, 16, 1, 128, 4),
-        _ => tile(128, 64, 1, 128, 4),
-    }
-}
-
 impl Executor {
     /// y (+)= act(conv(x) + bias) + residual, for one of a convolution's problems.
     pub(super) fn dense(
@@ -270,10 +220,13 @@ impl Executor {
             unsafe { kernel.launch(stream, grid, [256, 1, 1], 0, &[(&p).into()])? };
             return behind.stats.map_or(Ok(()), |finish| self.norm_stats(stream, y, finish));
         }
-        let vector = [8, 4].into_iter().find(|&v| x.allows(v)).unwrap_or(1);
+        let vectors: &[usize] = if self.precision == Precision::Tf32 { &[4] } else { &[8, 4] };
+        let vector = vectors.iter().copied().find(|&v| x.allows(v)).unwrap_or(1);
         let processors = self.device.info().processors as usize;
-        let tile = choose_tile(most, out, vector, processors);
-        let kernel = self.kernels.get(&CONV, &tile.name())?;
+        let inner = p.classes[..count].iter().map(|class| class.inner as usize).max().unwrap_or(0);
+        let tile = choose_tile(most, out, (inner, count), (vector, self.precision), processors);
+        let source = if self.precision == Precision::Tf32 { &CONV_TF32 } else { &CONV };
+        let kernel = self.kernels.get(source, &tile.name(self.precision))?;
         kernel.allow_shared(tile.shared())?;
         let columns = out.div_ceil(tile.columns);
         let mut blocks = most.div_ceil(tile.rows);
@@ -332,25 +285,30 @@ impl Executor {
         let c = x.channels();
         let rows = g.kernel.0 * g.kernel.1 * c;
         let pixels = pixels_of(info.output);
-        let (bm, bn, name, threads, shared) = if self.precision == Precision::Float32 {
-            (64, 64, "simple_weight_grad_float".to_owned(), 256, 0)
-        } else {
-            let (bm, bn, threads, stages, va, vb) = choose_grad_tile(rows, channels, &x, &dy);
-            (bm, bn, format!("weight_grad_{bm}_{bn}_{va}_{vb}"), threads, stages * (bm + bn) * 64)
-        };
-        let source = if self.precision == Precision::Float32 { &SIMPLE } else { &WEIGHT_GRAD };
-        let kernel = self.kernels.get(source, &name)?;
-        kernel.allow_shared(shared as u32)?;
-        let tiles = rows.div_ceil(bm) * channels.div_ceil(bn);
         let len = g.kernel.0 * g.kernel.1 * real * channels;
-        let wanted = (3 * self.device.info().processors as usize).div_ceil(tiles);
         let most = split_floats(len, pixels) / len;
-        let split = pixels.div_ceil(wanted.clamp(1, most)).next_multiple_of(32);
-        let splits = pixels.div_ceil(split);
+        let processors = self.device.info().processors as usize;
+        let shape = GradShape { rows, out: channels, len, pixels, most, processors };
+        let (tile, waves, name) = if self.precision == Precision::Float32 {
+            (GradTile::SIMPLE, WAVES, "simple_weight_grad_float".to_owned())
+        } else {
+            let (tile, waves, va, vb) = shape.tile(&x, &dy);
+            let kind = if self.precision == Precision::Tf32 { "weight_grad_tf32" } else { "weight_grad" };
+            (tile, waves, format!("{kind}_{}_{}_{va}_{vb}", tile.rows, tile.columns))
+        };
+        let (bm, bn) = (tile.rows, tile.columns);
+        let source = match self.precision {
+            Precision::Bf16 => &WEIGHT_GRAD,
+            Precision::Float32 => &SIMPLE,
+            Precision::Tf32 => &WEIGHT_GRAD_TF32,
+        };
+        let kernel = self.kernels.get(source, &name)?;
+        kernel.allow_shared(tile.shared())?;
+        let (split, splits) = shape.splits(tile, waves);
         let p = WeightGradProblem {
             x: x.address,
             dy: dy.address,
-            partials: if splits == 1 { out } else { self.scratch(stream).0 },
+            partials: if splits == 1 { out } else { self.splits() },
             h: h as i32,
             width: w as i32,
             xs: x.pixel_stride as i32,
@@ -371,7 +329,7 @@ impl Executor {
         };
         let grid = [rows.div_ceil(bm) as u32, channels.div_ceil(bn) as u32, splits as u32];
         // SAFETY: `WeightGrad` of the kernel's source; the views lie in the arena; the partial results have room.
-        unsafe { kernel.launch(stream, grid, [threads, 1, 1], shared as u32, &[(&p).into()])? };
+        unsafe { kernel.launch(stream, grid, [tile.threads, 1, 1], tile.shared(), &[(&p).into()])? };
         if splits > 1 { self.reduce_splits(stream, out, splits, len) } else { Ok(()) }
     }
 
@@ -384,7 +342,7 @@ impl Executor {
         len: usize,
     ) -> Result<(), CudaError> {
         let kernel = self.kernels.get(&WEIGHT_GRAD, "reduce_splits")?;
-        let (from, splits, len) = (self.scratch(stream).0, splits as i32, len as i32);
+        let (from, splits, len) = (self.splits(), splits as i32, len as i32);
         let grid = [(len as u32).div_ceil(32), 1, 1];
         let arguments = [(&from).into(), (&out).into(), (&splits).into(), (&len).into()];
         // SAFETY: the kernel's arguments; `out` has room for the parameter.
@@ -392,47 +350,13 @@ impl Executor {
     }
 }
 
-/// `(rows, columns, threads, stages, vector of x, vector of dy)` of a kernel of weight_grad.cu.
-fn choose_grad_tile(
-    rows: usize,
-    out: usize,
-    x: &Tensor,
-    dy: &Tensor,
-) -> (usize, usize, u32, usize, usize, usize) {
-    if x.allows(4) && !x.allows(8) && dy.allows(8) {
-        let columns = if out <= 16 {
-            16
-        } else if out <= 32 {
-            32
-        } else {
-            64
-        };
-        return (64, columns, 128, 4, 4, 8);
-    }
-    if !x.allows(8) {
-        return if dy.allows(8) { (32, 16, 64, 4, 1, 8) } else { (32, 32, 64, 4, 1, 1) };
-    }
-    match [8, 4].into_iter().find(|&v| dy.allows(v)).unwrap_or(1) {
-        8 if out <= 16 => (64, 16, 128, 4, 8, 8),
-        8 if out <= 32 => (64, 32, 128, 4, 8, 8),
-        8 if rows >= 256 && out.is_multiple_of(128) => (128, 128, 256, 3, 8, 8),
-        8 if rows >= 128 => (128, 64, 128, 4, 8, 8),
-        8 => (64, 64, 128, 4, 8, 8),
-        4 => (64, 32, 128, 4, 8, 4),
-        _ => (64, 32, 128, 4, 8, 1),
-    }
-}
-
-/// Whether a convolution's data gradient has not too many classes, and no tensor is too long for 32-bit places.
-pub(super) fn check(info: &ConvInfo, longest: usize) -> Result<(), CudaError> {
+/// Whether a convolution's data gradient has not too many classes.
+pub(super) fn check(info: &ConvInfo) -> Result<(), CudaError> {
     if info.geometry.groups == 1 && info.data_grad && classes(&info.geometry) > MAX_CLASSES {
         return Err(CudaError::Unsupported(format!(
             "a convolution with a step of {:?} that gradients pass",
             info.geometry.stride
         )));
-    }
-    if longest > i32::MAX as usize {
-        return Err(CudaError::Unsupported(format!("a tensor of {longest} elements; take a smaller batch=")));
     }
     Ok(())
 }

@@ -167,9 +167,9 @@ impl Executor {
         let pixels = pixels_of(info.output);
         let processors = self.device.info().processors as usize;
         let wanted = (4 * processors).div_ceil(columns * p.kh as usize);
-        let most = super::dense::split_floats(len, pixels) / len;
+        let most = super::tiles::split_floats(len, pixels) / len;
         let blocks = items.div_ceil(rows).min(wanted).min(most).max(1);
-        let partials = if blocks == 1 { out } else { self.scratch(stream).0 };
+        let partials = if blocks == 1 { out } else { self.splits() };
         let (from, grads) = (x.address, dy.address);
         let arguments = [(&from).into(), (&grads).into(), (&partials).into(), (&p).into()];
         let grid = [blocks as u32, columns as u32, p.kh as u32];

@@ -12,7 +12,7 @@ use super::super::sources::{NORM, PREPARE};
 use super::super::{CudaError, Device, DeviceBuffer, Precision, Stream, Tensor};
 use super::dense::{self, Behind};
 use super::elementwise::Pool;
-use super::layout::{Layout, SLACK};
+use super::layout::{LONGEST, Layout, SLACK, longest_tensor};
 use super::profile::{self, Marks};
 use super::side::Side;
 use super::structures::{NormFinish, Words};
@@ -81,12 +81,14 @@ impl Executor {
         precision: Precision,
         shared: Option<&Workspace>,
     ) -> Result<Executor, CudaError> {
-        let longest =
-            plan.steps.iter().flat_map(Step::views).map(|v| v.pixels() * v.pixel_stride).max().unwrap_or(0);
-        plan.convs.iter().try_for_each(|info| dense::check(info, longest))?;
+        plan.convs.iter().try_for_each(dense::check)?;
+        let elements = longest_tensor(&plan);
+        if elements > LONGEST {
+            return Err(CudaError::TooLong { elements });
+        }
         let plan = Arc::new(plan.with_slack(SLACK));
         let layout = Layout::new(&plan, precision);
-        let kernels = Kernels::new(device, precision == Precision::Bf16)?;
+        let kernels = Kernels::new(device, precision)?;
         let e = precision.bytes();
         let floats = |len| DeviceBuffer::<f32>::zeros(device, len);
         let bytes = |len| DeviceBuffer::<u8>::zeros(device, len);
@@ -143,6 +145,11 @@ impl Executor {
     pub(super) fn scratch(&self, stream: &Stream) -> (u64, u64) {
         let (part, which) = if self.side.is(stream) { (Part::SidePartials, 1) } else { (Part::Partials, 0) };
         (self.workspace.address(part), self.counters[which].address())
+    }
+
+    /// Where partial weight gradients go: one weight's at a time, whichever stream it is on.
+    pub(super) fn splits(&self) -> u64 {
+        self.workspace.address(Part::SidePartials)
     }
 
     pub(super) fn tensor(&self, view: &View) -> Tensor {

@@ -5,8 +5,9 @@ use crate::plan::{ConvInfo, Mode, Plan, Step, View};
 
 use super::super::Precision;
 use super::attention;
-use super::dense::{self, DenseConv};
+use super::dense::DenseConv;
 use super::structures::{FixedNorm, RunningNorm, WeightTap};
+use super::tiles::split_floats;
 use super::workspace::{Part, WorkspaceBytes};
 
 /// Rows of partial sums at most, groups' sums included: see `finish_sums` in common.cuh.
@@ -43,6 +44,8 @@ pub(super) struct Layout {
     pub depthwise_weights: usize,
     /// Floats of partial sums.
     pub partials: usize,
+    /// Floats of partial weight gradients.
+    pub splits: usize,
     pub counters: usize,
     /// Bytes of places of maxima.
     pub places: usize,
@@ -68,6 +71,7 @@ impl Layout {
             folded_depthwise: Vec::new(),
             depthwise_weights: 0,
             partials: 0,
+            splits: 0,
             counters: 0,
             places: 0,
             scores: 0,
@@ -143,7 +147,7 @@ impl Layout {
                 let info = &plan.convs[*conv];
                 let (kh, kw) = info.geometry.kernel;
                 let len = kh * kw * info.input[3] / info.geometry.groups * info.output[3];
-                self.partials = self.partials.max(dense::split_floats(len, pixels_of(info.output)));
+                self.splits = self.splits.max(split_floats(len, pixels_of(info.output)));
             }
             Step::MaxPoolGrad { dy, .. } => self.places = self.places.max(dy.len()),
             Step::Attention { attention, x, .. } | Step::AttentionGrad { attention, x, .. } => {
@@ -160,7 +164,7 @@ impl Layout {
             .with(Part::Arena, self.arena_bytes)
             .with(Part::Copies, self.copies * e)
             .with(Part::Partials, self.partials * 4)
-            .with(Part::SidePartials, self.partials * 4)
+            .with(Part::SidePartials, self.partials.max(self.splits) * 4)
             .with(Part::Places, self.places)
             .with(Part::Scores, self.scores * 4)
             .with(Part::Probabilities, self.scores * e)
@@ -197,9 +201,18 @@ impl MemoryNeeded {
     }
 }
 
-/// What a plan's executor will take.
-pub fn memory_needed(plan: &Plan, precision: Precision) -> MemoryNeeded {
-    Layout::new(&plan.with_slack(SLACK), precision).needed(precision)
+/// What a plan's executor will take; none where a tensor is longer than the kernels reach.
+pub fn memory_needed(plan: &Plan, precision: Precision) -> Option<MemoryNeeded> {
+    (longest_tensor(plan) <= LONGEST)
+        .then(|| Layout::new(&plan.with_slack(SLACK), precision).needed(precision))
+}
+
+/// Elements of a tensor at most: places are 32-bit numbers.
+pub(super) const LONGEST: usize = i32::MAX as usize;
+
+/// Elements of a plan's longest tensor, gaps included.
+pub(super) fn longest_tensor(plan: &Plan) -> usize {
+    plan.steps.iter().flat_map(Step::views).map(|v| v.pixels() * v.pixel_stride).max().unwrap_or(0)
 }
 
 fn take(total: &mut usize, len: usize) -> usize {

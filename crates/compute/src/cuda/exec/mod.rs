@@ -10,6 +10,7 @@ mod norms;
 mod profile;
 mod side;
 mod structures;
+mod tiles;
 mod workspace;
 
 pub use executor::{Executor, NormStatistics};

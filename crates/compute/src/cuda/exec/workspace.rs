@@ -13,7 +13,7 @@ pub(super) enum Part {
     Copies,
     /// Partial sums of the main stream's work.
     Partials,
-    /// Partial sums of the side stream's work.
+    /// Partial sums of the side stream's work, and partial weight gradients.
     SidePartials,
     /// Places of maxima.
     Places,

@@ -53,6 +53,19 @@ __device__ __forceinline__ void multiply_add(float (&d)[4], const u32 (&a)[4], u
                  : "r"(a[0]), "r"(a[1]), "r"(a[2]), "r"(a[3]), "r"(b0), "r"(b1));
 }
 
+// The same of 16x8 and 8x8 float32, rounded to TF32 (nearest, ties away from zero): in the registers as bfloat16's, a word a number.
+__device__ __forceinline__ u32 to_tf32(u32 x) {
+    u32 r;
+    asm("cvt.rna.tf32.f32 %0, %1;" : "=r"(r) : "f"(__uint_as_float(x)));
+    return r;
+}
+__device__ __forceinline__ void multiply_add_tf32(float (&d)[4], const u32 (&a)[4], u32 b0, u32 b1) {
+    asm volatile("mma.sync.aligned.m16n8k8.row.col.f32.tf32.tf32.f32 {%0, %1, %2, %3}, {%4, %5, %6, %7}, {%8, %9}, "
+                 "{%0, %1, %2, %3};"
+                 : "+f"(d[0]), "+f"(d[1]), "+f"(d[2]), "+f"(d[3])
+                 : "r"(a[0]), "r"(a[1]), "r"(a[2]), "r"(a[3]), "r"(b0), "r"(b1));
+}
+
 #else
 #include "emulate.h"
 #endif
@@ -190,6 +203,34 @@ __device__ void finish_sums(float *partials, u32 *tickets, int channels, int fir
     __syncthreads();
     if (which == 0 && mine) finish(c, shared[tid], shared[tid + columns]);
 }
+
+// What the tensor cores' kernels are compiled for: bfloat16, or with TF32 defined float32 whose products are rounded to TF32. A
+// row of a stage has 64 bytes of either, and 16 of them hold CHUNK elements.
+#ifdef TF32
+typedef float element;
+#define MATRIX_NAME(kind, a, b, c) kind##_tf32_##a##_##b##_##c
+#define MATRIX_NAME2(kind, a, b, c, d) kind##_tf32_##a##_##b##_##c##_##d
+#else
+typedef bf16 element;
+#define MATRIX_NAME(kind, a, b, c) kind##_##a##_##b##_##c
+#define MATRIX_NAME2(kind, a, b, c, d) kind##_##a##_##b##_##c##_##d
+#endif
+const int SIZE = sizeof(element), CHUNK = 16 / SIZE;
+
+#ifdef ONSA_CUDA
+// Rounds what was loaded from shared memory for `product`, where it needs that.
+template <int N> __device__ __forceinline__ void rounded(u32 (&r)[N]) {
+    if constexpr (SIZE == 4)
+#pragma unroll
+        for (int i = 0; i < N; i++) r[i] = to_tf32(r[i]);
+}
+__device__ __forceinline__ void product(float (&d)[4], const u32 (&a)[4], u32 b0, u32 b1) {
+    if constexpr (SIZE == 4)
+        multiply_add_tf32(d, a, b0, b1);
+    else
+        multiply_add(d, a, b0, b1);
+}
+#endif
 
 // Makes `name_bf16_8`, `name_bf16_1`, `name_float_4`, `name_float_1`: DEFINE(name, T, V) gives each.
 #define FOR_TYPES(DEFINE) DEFINE(bf16, 8) DEFINE(bf16, 1) DEFINE(float, 4) DEFINE(float, 1)

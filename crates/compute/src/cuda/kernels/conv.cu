@@ -1,4 +1,4 @@
-// Dense convolutions in bfloat16 as matrix products on the tensor cores: forward, and the gradient of the input.
+// Dense convolutions as matrix products on the tensor cores, in bfloat16 or TF32: forward, and the gradient of the input.
 //
 // Rows are output pixels, columns output channels; the inner dimension runs over the window's taps and, for each, the
 // input's channels. Input rows are gathered while they are copied to shared memory. A gradient with a step is cut into
@@ -18,10 +18,10 @@ struct ConvClass {
 };
 
 struct ConvProblem {
-    const bf16 *x, *w;
-    bf16 *y;
+    const element *x, *w;
+    element *y;
     const float *bias;     // or null
-    const bf16 *residual;  // or null
+    const element *residual; // or null
     float *partials;       // of the batch statistics, see finish_sums; or null
     u32 *tickets;          // counters, zero between launches
     float *mean, *var;     // the batch statistics, biased
@@ -36,7 +36,7 @@ struct ConvProblem {
     ConvClass classes[MAX_CLASSES];
 };
 
-const int BK = 32; // inner elements of a stage
+const int BK = 64 / SIZE; // inner elements of a stage
 
 // An output position of a tile: the input's element at tap (0, 0), which taps lie inside, the output's pixel or -1.
 struct __align__(16) Row {
@@ -47,12 +47,12 @@ struct __align__(16) Row {
 template <int BM, int BN, int WM, int WN, int STAGES, int V>
 __device__ void conv(const ConvProblem &p) {
     constexpr int THREADS = WM * WN * 32;
-    constexpr int A_BYTES = BM * BK * 2, B_BYTES = BN * BK * 2, STAGE = A_BYTES + B_BYTES;
+    constexpr int A_BYTES = BM * 64, B_BYTES = BN * 64, STAGE = A_BYTES + B_BYTES;
     constexpr int MI = BM / WM / 16, NI = BN / WN / 8;
     constexpr int A_COLS = BK / V, A_STEP = THREADS / A_COLS, A_COUNT = BM / A_STEP;
-    constexpr int B_COLS = BK / 8, B_STEP = THREADS / B_COLS;
+    constexpr int B_COLS = BK / CHUNK, B_STEP = THREADS / B_COLS;
     constexpr int PITCH = BN + 8;
-    static_assert(BM * PITCH * 2 <= STAGES * STAGE, "the staged result fits in the stages");
+    static_assert(BM * PITCH * SIZE <= STAGES * STAGE, "the staged result fits in the stages");
     DYNAMIC_SHARED(shared);
     u8 *stages = shared;
     Row *rows = reinterpret_cast<Row *>(shared + STAGES * STAGE);
@@ -65,9 +65,9 @@ __device__ void conv(const ConvProblem &p) {
     const int a_col = tid % A_COLS, a_row = tid / A_COLS, b_col = tid % B_COLS, b_row = tid / B_COLS;
     // Rows a multiple of 8 apart are swizzled alike: one offset serves all that the thread copies.
     constexpr bool EVEN = A_STEP % 8 == 0;
-    const int a_place = swizzled<4>(a_row, a_col * V / 8) + a_col * V % 8 * 2;
+    const int a_place = swizzled<4>(a_row, a_col * V / CHUNK) + a_col * V % CHUNK * SIZE;
     const int b_place = A_BYTES + swizzled<4>(b_row, b_col);
-    const bf16 *const weights = p.w + k.weights + (column + b_row) * k.padded + b_col * 8;
+    const element *const weights = p.w + k.weights + (column + b_row) * k.padded + b_col * CHUNK;
 
     float sums[NI][2], squares[NI][2];
 #pragma unroll
@@ -95,7 +95,7 @@ __device__ void conv(const ConvProblem &p) {
 
         // Of the rows that the thread copies: first element and which taps lie inside.
         constexpr int KEPT = V > 1 ? A_COUNT : 1;
-        const bf16 *from[KEPT];
+        const element *from[KEPT];
         u64 inside[KEPT];
         if constexpr (V > 1) {
 #pragma unroll
@@ -126,28 +126,28 @@ __device__ void conv(const ConvProblem &p) {
                 for (int i = 0; i < A_COUNT; i++) {
                     // Where nothing is valid the address is not read.
                     bool valid = real && (inside[i] >> tap & 1);
-                    u8 *to = EVEN ? a + a_place + i * A_STEP * BK * 2
-                                  : a + swizzled<4>(a_row + i * A_STEP, a_col * V / 8) + a_col * V % 8 * 2;
-                    copy_async<V * 2>(to, from[i] + shift, valid);
+                    u8 *to = EVEN ? a + a_place + i * A_STEP * 64
+                                  : a + swizzled<4>(a_row + i * A_STEP, a_col * V / CHUNK) + a_col * V % CHUNK * SIZE;
+                    copy_async<V * SIZE>(to, from[i] + shift, valid);
                 }
             } else {
 #pragma unroll 4
                 for (int i = 0; i < A_COUNT; i++) {
                     Row row = rows[a_row + i * A_STEP];
-                    *reinterpret_cast<u16 *>(a + swizzled<4>(a_row + i * A_STEP, a_col * V / 8) + a_col * V % 8 * 2) =
-                        real && (row.taps >> tap & 1) ? p.x[row.base + shift].bits : u16(0);
+                    u8 *to = a + swizzled<4>(a_row + i * A_STEP, a_col * V / CHUNK) + a_col * V % CHUNK * SIZE;
+                    *reinterpret_cast<element *>(to) = real && (row.taps >> tap & 1) ? p.x[row.base + shift] : element{};
                 }
             }
             inner += BK;
             c += BK;
             shift += BK;
             settle();
-            bool known = step * BK + b_col * 8 < k.padded;
+            bool known = step * BK + b_col * CHUNK < k.padded;
 #pragma unroll
             for (int i = 0; i < (BN + B_STEP - 1) / B_STEP; i++) {
                 if (B_STEP > BN && b_row >= BN) break;
                 bool valid = known && column + b_row + i * B_STEP < p.out;
-                copy_async<16>(a + b_place + i * B_STEP * BK * 2, weights + i * B_STEP * k.padded + step * BK, valid);
+                copy_async<16>(a + b_place + i * B_STEP * 64, weights + i * B_STEP * k.padded + step * BK, valid);
             }
         };
 
@@ -174,16 +174,19 @@ __device__ void conv(const ConvProblem &p) {
             for (int half = 0; half < 2; half++) {
                 u32 fa[MI][4];
 #pragma unroll
-                for (int i = 0; i < MI; i++)
+                for (int i = 0; i < MI; i++) {
                     load_matrices(fa[i], a + swizzled<4>(warp_m + i * 16 + lane % 16, half * 2 + lane / 16));
+                    rounded(fa[i]);
+                }
 #pragma unroll
                 for (int j = 0; j < NI; j += 2) {
                     u32 fb[4];
                     load_matrices(fb, b + swizzled<4>(warp_n + j * 8 + lane % 8 + lane / 16 * 8, half * 2 + lane / 8 % 2));
+                    rounded(fb);
 #pragma unroll
                     for (int i = 0; i < MI; i++) {
-                        multiply_add(acc[i][j], fa[i], fb[0], fb[1]);
-                        multiply_add(acc[i][j + 1], fa[i], fb[2], fb[3]);
+                        product(acc[i][j], fa[i], fb[0], fb[1]);
+                        product(acc[i][j + 1], fa[i], fb[2], fb[3]);
                     }
                 }
             }
@@ -192,7 +195,7 @@ __device__ void conv(const ConvProblem &p) {
         __syncthreads();
 
         // Bias and statistics; then through shared memory, so that rows are written whole.
-        bf16 *out = reinterpret_cast<bf16 *>(stages);
+        element *out = reinterpret_cast<element *>(stages);
         bool live[MI][2];
 #pragma unroll
         for (int i = 0; i < MI; i++)
@@ -216,27 +219,28 @@ __device__ void conv(const ConvProblem &p) {
                         squares[j][1] += v1 * v1;
                     }
                     int r = warp_m + i * 16 + lane / 4 + e / 2 * 8;
-                    *reinterpret_cast<u32 *>(out + r * PITCH + local) = pack_bf16(v0, v1);
+                    const float pair[2] = {v0, v1};
+                    store<element, 2>(out + r * PITCH + local, pair);
                 }
             }
         }
         __syncthreads();
-        const bool whole = p.ys % 8 == 0 && p.out % 8 == 0 && reinterpret_cast<u64>(p.y) % 16 == 0 &&
-                           (!p.residual || (p.rs % 8 == 0 && reinterpret_cast<u64>(p.residual) % 16 == 0));
+        const bool whole = p.ys % 8 == 0 && p.out % 8 == 0 && reinterpret_cast<u64>(p.y) % (8 * SIZE) == 0 &&
+                           (!p.residual || (p.rs % 8 == 0 && reinterpret_cast<u64>(p.residual) % (8 * SIZE) == 0));
         constexpr int CHUNKS = BN / 8;
         for (int i = tid; i < BM * CHUNKS; i += THREADS) {
             int r = i / CHUNKS, chunk = i % CHUNKS * 8, col = column + chunk;
             int pixel = rows[r].pixel;
             if (pixel < 0 || col >= p.out) continue;
-            const bf16 *from = out + r * PITCH + chunk;
-            bf16 *to = p.y + i64(pixel) * p.ys + col;
+            const element *from = out + r * PITCH + chunk;
+            element *to = p.y + i64(pixel) * p.ys + col;
             if (whole) {
                 if (!p.add && !p.residual && p.activation == IDENTITY) {
-                    *reinterpret_cast<uint4 *>(to) = *reinterpret_cast<const uint4 *>(from);
+                    *reinterpret_cast<Pack<element, 8> *>(to) = *reinterpret_cast<const Pack<element, 8> *>(from);
                     continue;
                 }
                 float v[8], other[8];
-                load<bf16, 8>(from, v);
+                load<element, 8>(from, v);
                 if (p.activation == SILU) {
 #pragma unroll
                     for (int e = 0; e < 8; e++) v[e] *= sigmoid(v[e]);
@@ -245,22 +249,22 @@ __device__ void conv(const ConvProblem &p) {
                     for (int e = 0; e < 8; e++) v[e] = activate(p.activation, v[e]);
                 }
                 if (p.residual) {
-                    load<bf16, 8>(p.residual + i64(pixel) * p.rs + col, other);
+                    load<element, 8>(p.residual + i64(pixel) * p.rs + col, other);
 #pragma unroll
                     for (int e = 0; e < 8; e++) v[e] += other[e];
                 }
                 if (p.add) {
-                    load<bf16, 8>(to, other);
+                    load<element, 8>(to, other);
 #pragma unroll
                     for (int e = 0; e < 8; e++) v[e] += other[e];
                 }
-                store<bf16, 8>(to, v);
+                store<element, 8>(to, v);
             } else {
                 for (int e = 0; e < 8 && col + e < p.out; e++) {
                     float v = activate(p.activation, to_float(from[e]));
                     if (p.residual) v += to_float(p.residual[i64(pixel) * p.rs + col + e]);
                     if (p.add) v += to_float(to[e]);
-                    to[e] = from_float<bf16>(v);
+                    to[e] = from_float<element>(v);
                 }
             }
         }
@@ -310,18 +314,25 @@ __device__ void conv(const ConvProblem &p) {
 
 #define CONV(BM, BN, WM, WN, STAGES, V)                                                                                \
     extern "C" __global__ void __launch_bounds__(WM * WN * 32)                                                         \
-        conv_##BM##_##BN##_##V(const __grid_constant__ ConvProblem p) {                                                \
+        MATRIX_NAME(conv, BM, BN, V)(const __grid_constant__ ConvProblem p) {                                          \
         conv<BM, BN, WM, WN, STAGES, V>(p);                                                                            \
     }
 
+#ifdef TF32
+CONV(128, 16, 4, 1, 4, 4)
+CONV(128, 32, 4, 1, 4, 4)
+CONV(128, 64, 4, 1, 4, 4)
+CONV(64, 64, 2, 2, 4, 4)
+CONV(64, 32, 4, 1, 4, 4)
+#else
 CONV(128, 16, 4, 1, 4, 8)
 CONV(128, 32, 4, 1, 4, 8)
 CONV(128, 64, 4, 1, 4, 8)
-CONV(128, 128, 4, 2, 3, 8)
 CONV(64, 64, 2, 2, 4, 8)
 CONV(64, 32, 4, 1, 4, 8)
 CONV(128, 16, 4, 1, 4, 4)
 CONV(128, 32, 4, 1, 4, 4)
 CONV(128, 64, 4, 1, 4, 4)
+#endif
 CONV(128, 16, 4, 1, 4, 1)
 CONV(128, 64, 4, 1, 4, 1)

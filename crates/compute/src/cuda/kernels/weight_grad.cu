@@ -1,11 +1,11 @@
-// Gradients of dense convolutions' weights in bfloat16 as matrix products on the tensor cores.
+// Gradients of dense convolutions' weights as matrix products on the tensor cores, in bfloat16 or TF32.
 //
 // Rows are the weight's rows (tap and input channel), columns output channels; the inner dimension runs over pixels and is
 // cut into splits, each a sum of its own in float32: `reduce_splits` adds them in their order.
 #include "common.cuh"
 
 struct WeightGrad {
-    const bf16 *x, *dy;
+    const element *x, *dy;
     float *partials; // [splits][rows][out]
     int h, width, xs, cin;
     int oh, ow, ys, out;
@@ -15,12 +15,43 @@ struct WeightGrad {
     int real;          // channels of the weight; those of x behind them are padding
 };
 
-const int BK = 32; // pixels of a stage
+const int BK = 64 / SIZE; // pixels of a stage
+
+// One number of a stage [pixel][column].
+template <int COLUMNS> __device__ __forceinline__ u32 word(const u8 *stage, int pixel, int column) {
+    return *reinterpret_cast<const u32 *>(stage + swizzled<COLUMNS / CHUNK>(pixel, column / CHUNK) + column % CHUNK * SIZE);
+}
+
+// Of a stage [pixel][column] the 16 columns from `first` on as the left factor of a product, over the pixels of its half.
+template <int COLUMNS> __device__ __forceinline__ void load_columns(u32 (&r)[4], const u8 *stage, int half, int first) {
+    const int lane = threadIdx.x % 32;
+    if constexpr (SIZE == 2) {
+        load_matrices_transposed(
+            r, stage + swizzled<COLUMNS / CHUNK>(half * 16 + lane / 16 * 8 + lane % 8, first / CHUNK + lane / 8 % 2));
+    } else {
+        // Words are not transposed on the way: each thread picks its own.
+#pragma unroll
+        for (int e = 0; e < 4; e++) r[e] = word<COLUMNS>(stage, half * 8 + lane % 4 + e / 2 * 4, first + lane / 4 + e % 2 * 8);
+        rounded(r);
+    }
+}
+// The same, twice 8 columns as the right factors of two products.
+template <int COLUMNS> __device__ __forceinline__ void load_rows(u32 (&r)[4], const u8 *stage, int half, int first) {
+    const int lane = threadIdx.x % 32;
+    if constexpr (SIZE == 2) {
+        load_matrices_transposed(
+            r, stage + swizzled<COLUMNS / CHUNK>(half * 16 + lane / 8 % 2 * 8 + lane % 8, first / CHUNK + lane / 16));
+    } else {
+#pragma unroll
+        for (int e = 0; e < 4; e++) r[e] = word<COLUMNS>(stage, half * 8 + lane % 4 + e % 2 * 4, first + lane / 4 + e / 2 * 8);
+        rounded(r);
+    }
+}
 
 template <int BM, int BN, int WM, int WN, int STAGES, int VA, int VB>
 __device__ void weight_grad(const WeightGrad &p) {
     constexpr int THREADS = WM * WN * 32;
-    constexpr int A_BYTES = BM * BK * 2, B_BYTES = BN * BK * 2, STAGE = A_BYTES + B_BYTES;
+    constexpr int A_BYTES = BM * 64, B_BYTES = BN * 64, STAGE = A_BYTES + B_BYTES;
     constexpr int MI = BM / WM / 16, NI = BN / WN / 8;
     constexpr int A_COLS = BM / VA, A_STEP = THREADS / A_COLS, A_COUNT = BK / A_STEP;
     constexpr int B_COLS = BN / VB, B_STEP = THREADS / B_COLS, B_COUNT = (BK + B_STEP - 1) / B_STEP;
@@ -60,12 +91,12 @@ __device__ void weight_grad(const WeightGrad &p) {
             int k = a_row + i * A_STEP;
             int iy = oy * p.stride_y + ky, ix = ox * p.stride_x + kx;
             bool valid = row_inside && pixel < end && u32(iy) < u32(p.h) && u32(ix) < u32(p.width);
-            const bf16 *from = p.x + (valid ? i64((n * p.h + iy) * p.width + ix) * p.xs + c : 0);
-            u8 *to = a + swizzled<BM / 8>(k, a_col * VA / 8) + a_col * VA % 8 * 2;
+            const element *from = p.x + (valid ? i64((n * p.h + iy) * p.width + ix) * p.xs + c : 0);
+            u8 *to = a + swizzled<BM / CHUNK>(k, a_col * VA / CHUNK) + a_col * VA % CHUNK * SIZE;
             if constexpr (VA > 1)
-                copy_async<VA * 2>(to, from, valid);
+                copy_async<VA * SIZE>(to, from, valid);
             else
-                *reinterpret_cast<u16 *>(to) = valid ? from->bits : u16(0);
+                *reinterpret_cast<element *>(to) = valid ? *from : element{};
             advance(A_STEP);
         }
 #pragma unroll
@@ -73,12 +104,12 @@ __device__ void weight_grad(const WeightGrad &p) {
             int k = b_row + i * B_STEP, at = start + step * BK + k;
             if (B_STEP > BK && k >= BK) break;
             bool valid = at < end && col < p.out;
-            const bf16 *from = p.dy + (valid ? i64(at) * p.ys + col : 0);
-            u8 *to = b + swizzled<BN / 8>(k, b_col * VB / 8) + b_col * VB % 8 * 2;
+            const element *from = p.dy + (valid ? i64(at) * p.ys + col : 0);
+            u8 *to = b + swizzled<BN / CHUNK>(k, b_col * VB / CHUNK) + b_col * VB % CHUNK * SIZE;
             if constexpr (VB > 1)
-                copy_async<VB * 2>(to, from, valid);
+                copy_async<VB * SIZE>(to, from, valid);
             else
-                *reinterpret_cast<u16 *>(to) = valid ? from->bits : u16(0);
+                *reinterpret_cast<element *>(to) = valid ? *from : element{};
         }
     };
 
@@ -105,19 +136,15 @@ __device__ void weight_grad(const WeightGrad &p) {
         for (int half = 0; half < 2; half++) {
             u32 fa[MI][4];
 #pragma unroll
-            for (int i = 0; i < MI; i++)
-                load_matrices_transposed(
-                    fa[i], a + swizzled<BM / 8>(half * 16 + lane / 16 * 8 + lane % 8,
-                                                (warp_m + i * 16) / 8 + lane / 8 % 2));
+            for (int i = 0; i < MI; i++) load_columns<BM>(fa[i], a, half, warp_m + i * 16);
 #pragma unroll
             for (int j = 0; j < NI; j += 2) {
                 u32 fb[4];
-                load_matrices_transposed(
-                    fb, b + swizzled<BN / 8>(half * 16 + lane / 8 % 2 * 8 + lane % 8, (warp_n + j * 8) / 8 + lane / 16));
+                load_rows<BN>(fb, b, half, warp_n + j * 8);
 #pragma unroll
                 for (int i = 0; i < MI; i++) {
-                    multiply_add(acc[i][j], fa[i], fb[0], fb[1]);
-                    multiply_add(acc[i][j + 1], fa[i], fb[2], fb[3]);
+                    product(acc[i][j], fa[i], fb[0], fb[1]);
+                    product(acc[i][j + 1], fa[i], fb[2], fb[3]);
                 }
             }
         }
@@ -140,10 +167,19 @@ __device__ void weight_grad(const WeightGrad &p) {
 
 #define WEIGHT_GRAD(BM, BN, WM, WN, STAGES, VA, VB)                                                                    \
     extern "C" __global__ void __launch_bounds__(WM * WN * 32)                                                         \
-        weight_grad_##BM##_##BN##_##VA##_##VB(const __grid_constant__ WeightGrad p) {                                  \
+        MATRIX_NAME2(weight_grad, BM, BN, VA, VB)(const __grid_constant__ WeightGrad p) {                              \
         weight_grad<BM, BN, WM, WN, STAGES, VA, VB>(p);                                                                \
     }
 
+#ifdef TF32
+WEIGHT_GRAD(64, 16, 4, 1, 4, 4, 4)
+WEIGHT_GRAD(64, 32, 4, 1, 4, 4, 4)
+WEIGHT_GRAD(64, 64, 2, 2, 4, 4, 4)
+WEIGHT_GRAD(128, 64, 4, 1, 4, 4, 4)
+WEIGHT_GRAD(64, 32, 4, 1, 4, 4, 1)
+WEIGHT_GRAD(32, 16, 2, 1, 4, 1, 4)
+WEIGHT_GRAD(32, 32, 2, 1, 4, 1, 1)
+#else
 WEIGHT_GRAD(64, 16, 4, 1, 4, 8, 8)
 WEIGHT_GRAD(64, 32, 4, 1, 4, 8, 8)
 WEIGHT_GRAD(64, 64, 2, 2, 4, 8, 8)
@@ -156,7 +192,9 @@ WEIGHT_GRAD(64, 32, 4, 1, 4, 4, 8)
 WEIGHT_GRAD(64, 64, 2, 2, 4, 4, 8)
 WEIGHT_GRAD(32, 16, 2, 1, 4, 1, 8)
 WEIGHT_GRAD(32, 32, 2, 1, 4, 1, 1)
+#endif
 
+#ifndef TF32
 // out = the sum of the splits: a warp has 32 elements, each of the block's warps every eighth split.
 extern "C" __global__ void __launch_bounds__(256) reduce_splits(const float *partials, float *out, int splits, int len) {
     __shared__ float table[8][32];
@@ -172,3 +210,4 @@ extern "C" __global__ void __launch_bounds__(256) reduce_splits(const float *par
     for (int other = 1; other < 8; other++) sum += table[other][x];
     out[i] = sum;
 }
+#endif

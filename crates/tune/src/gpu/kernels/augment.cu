@@ -137,6 +137,12 @@ extern "C" __global__ void augment(const Sample* samples, const Colours* colours
     }
 }
 
+// A step's tables, from the host's pinned memory: a copy by the copy engine would wait for the step before, and the next images,
+// which need not, would wait behind it.
+extern "C" __global__ void bring_tables(const u64* from, u64* to, int count) {
+    for (int at = blockIdx.x * blockDim.x + threadIdx.x; at < count; at += gridDim.x * blockDim.x) to[at] = from[at];
+}
+
 // Ready pixels, `count` of them as RGB bytes, into the network's input: validation, and batches that the host drew.
 extern "C" __global__ void bytes_to_input(const u8* bytes, const float* normal, void* out, int half, int stride, u64 count) {
     for (u64 at = (u64)blockIdx.x * blockDim.x + threadIdx.x; at < count; at += (u64)gridDim.x * blockDim.x) {

@@ -47,9 +47,9 @@ impl Layout {
         self.starts() + ((self.images + 1) * size_of::<i32>()).next_multiple_of(ALIGN)
     }
 
-    /// Size of the block.
+    /// Size of the block, a multiple of eight.
     pub(super) fn bytes(&self) -> usize {
-        self.targets() + self.capacity * size_of::<TargetRow>()
+        (self.targets() + self.capacity * size_of::<TargetRow>()).next_multiple_of(8)
     }
 
     /// Writes the tables; gives how many bytes are in use. A batch of ready pixels is drawn from nothing.

@@ -25,10 +25,21 @@ fn recipes() -> [(&'static str, AugmentConfig); 3] {
     [("default", AugmentConfig::default()), ("all", all), ("none", AugmentConfig::none())]
 }
 
+/// Bytes of tables that end within a word, and what lies behind them.
+fn tables(machine: &Arc<dyn Machine>, drawer: &DeviceAugment) -> Row {
+    let words: Vec<u64> = (0..70_001u64).map(|i| i.wrapping_mul(0x9e37_79b9_7f4a_7c15) | 1).collect();
+    let (from, to) =
+        (Memory::of(machine, &words).unwrap(), Memory::zeros::<u64>(machine, words.len()).unwrap());
+    drawer.enqueue_tables(from.address(), to.address(), 8 * 70_000 - 3).unwrap();
+    let got: Vec<u64> = to.read(words.len()).unwrap();
+    let wrong = words[..70_000].iter().chain([&0]).zip(&got).filter(|(a, b)| a != b).count();
+    Row { name: "tables brought".into(), worst: wrong as f64, limit: 0.0, what: "words that differ" }
+}
+
 /// Each size's images are drawn in every recipe into float32 and bfloat16 inputs.
 pub(super) fn compare(machine: &Arc<dyn Machine>, sizes: &[(usize, usize)]) -> Vec<Row> {
     let drawer = DeviceAugment::new(machine, Normalise::NONE).unwrap();
-    let mut rows = Vec::new();
+    let mut rows = vec![tables(machine, &drawer)];
     for &(size, n) in sizes {
         let shapes = [(64, 48), (50, 90), (96, 96), (66, 20), (640, 480)];
         let items = drawn_items(n + 3, &shapes);

@@ -46,8 +46,22 @@ words! {
         Off = "false" | "no" | "off",
         /// In memory.
         Ram = "ram" | "true",
+        /// In the GPU's memory, where they fit there; else as without it.
+        Gpu = "gpu",
         /// In memory as far as it goes, and all of them decoded in one file.
         Disk = "disk",
+    }
+}
+
+words! {
+    /// What a GPU computes in.
+    Amp {
+        /// bfloat16, with sums, statistics and parameters in float32.
+        Mixed = "true" | "yes" | "on" | "bf16",
+        /// float32, the factors of convolutions' products rounded to TF32.
+        Tf32 = "tf32",
+        /// float32.
+        Off = "false" | "no" | "off",
     }
 }
 

@@ -1,11 +1,14 @@
 //! What a run writes while it goes on, weights and all that resuming needs, and how it is read back.
 
 use std::path::{Path, PathBuf};
+use std::sync::Arc;
 use std::time::Instant;
 
 use super::{Ema, Run, TrainError, files, strategy};
+use crate::durable;
 use crate::train::added::Added;
 use crate::train::observer::Silent;
+use crate::train::saver::Saver;
 use crate::train::state::{self, Arenas, Counters};
 
 /// Where a run's checkpoint lies.
@@ -13,28 +16,139 @@ pub(super) fn checkpoint_path(run_dir: &Path) -> PathBuf {
     run_dir.join("checkpoint/state.safetensors")
 }
 
-impl Run<'_> {
-    /// Writes the averaged weights as `weights/NAME.safetensors`; of a branch, the model that it joins.
-    pub(super) fn write_weights(&self, name: &str) -> Result<(), TrainError> {
-        let opened = &self.prepared.opened;
+/// What does not change of the files that a run writes after each epoch.
+struct Subject {
+    run_dir: PathBuf,
+    model: crate::models::Model,
+    names: Vec<String>,
+    licence: Option<String>,
+    imgsz: u32,
+}
+
+impl Subject {
+    /// Writes weights as `weights/NAME.safetensors`.
+    fn write_weights(&self, name: &str, values: &[f32]) -> Result<(), TrainError> {
         let path = self.run_dir.join(format!("weights/{name}.safetensors"));
-        let licence = opened.weights.as_ref().map(|w| w.licence.as_str());
-        let trained = self.averaged();
-        let (model, names, params) = match &self.prepared.added {
-            Some(Added { joined: Some(joined), start, .. }) => {
-                (&joined.model, &joined.names, joined.params(&start.params, &trained))
-            }
-            _ => (&opened.model, &opened.names, trained),
+        let licence = self.licence.as_deref();
+        Ok(files::write_weights(&path, &self.model, values, &self.names, licence, self.imgsz)?)
+    }
+}
+
+/// An epoch's weights and table, not yet written.
+struct EpochFiles {
+    last: Arc<Vec<f32>>,
+    /// The best epoch's, where that is not written yet.
+    best: Option<Arc<Vec<f32>>>,
+    csv: String,
+}
+
+impl EpochFiles {
+    fn write(&self, subject: &Subject) -> Result<(), TrainError> {
+        subject.write_weights("last", &self.last)?;
+        if let Some(best) = &self.best {
+            subject.write_weights("best", best)?;
+        }
+        durable::write(&subject.run_dir.join("results.csv"), self.csv.as_bytes())?;
+        Ok(())
+    }
+}
+
+/// The saving of a run's epochs. On a GPU, where an epoch can take less time than its files, they are written beside the epochs
+/// that follow; an epoch that ends meanwhile is written with the next. What stands on the disk is always that of one epoch,
+/// in the same order as without this: weights, table, checkpoint.
+#[derive(Default)]
+pub(super) struct Saving {
+    saver: Saver<TrainError>,
+    subject: Option<Arc<Subject>>,
+    postponed: Option<EpochFiles>,
+}
+
+impl Run<'_> {
+    fn subject(&mut self) -> Arc<Subject> {
+        let (opened, run_dir, imgsz) = (&self.prepared.opened, &self.run_dir, self.recipe.imgsz);
+        // Of a branch, the model that it joins.
+        let (model, names) = match &self.prepared.added {
+            Some(Added { joined: Some(joined), .. }) => (&joined.model, &joined.names),
+            _ => (&opened.model, &opened.names),
         };
-        files::write_weights(&path, model, &params.values, names, licence, self.recipe.imgsz)?;
+        let subject = self.saving.subject.get_or_insert_with(|| {
+            Arc::new(Subject {
+                run_dir: run_dir.clone(),
+                model: model.clone(),
+                names: names.clone(),
+                licence: opened.weights.as_ref().map(|w| w.licence.clone()),
+                imgsz,
+            })
+        });
+        Arc::clone(subject)
+    }
+
+    /// Writes the averaged weights of the epoch that has just ended (as the best too, where they are), its table and a checkpoint.
+    /// `now`: not beside the epochs that follow.
+    pub(super) fn save_epoch(&mut self, best: bool, now: bool) -> Result<(), TrainError> {
+        let subject = self.subject();
+        let trained = self.averaged();
+        let last = Arc::new(match &self.prepared.added {
+            Some(Added { joined: Some(joined), start, .. }) => joined.params(&start.params, &trained).values,
+            _ => trained.values,
+        });
+        let owed = self.saving.postponed.take().and_then(|postponed| postponed.best);
+        let best = if best { Some(Arc::clone(&last)) } else { owed };
+        let files = EpochFiles { last, best, csv: files::results_csv(self.task(), &self.counters.rows) };
+        let period = self.recipe.save_period;
+        let kept = period > 0 && self.counters.epoch.is_multiple_of(period as u32);
+        if now || kept || self.gpu.is_none() {
+            self.saving.saver.wait()?;
+            if kept {
+                subject.write_weights(&format!("epoch{}", self.counters.epoch), &files.last)?;
+            }
+            files.write(&subject)?;
+            return self.save();
+        }
+        if !self.saving.saver.is_idle()? {
+            self.saving.postponed = Some(files);
+            return Ok(());
+        }
+        let begun = Instant::now();
+        self.count();
+        let counters = self.counters.clone();
+        let arenas: Vec<(String, Vec<f32>)> =
+            self.arenas().into_iter().map(|(name, values)| (name, values.to_vec())).collect();
+        self.saving.saver.begin(move || {
+            files.write(&subject)?;
+            let arenas = arenas.iter().map(|(name, values)| (name.clone(), values.as_slice()));
+            Ok(state::save(&checkpoint_path(&subject.run_dir), &counters, arenas)?)
+        });
+        self.pace.saved(begun.elapsed());
         Ok(())
     }
 
-    /// Saves what resuming needs.
+    /// Waits until all epochs that have ended are on the disk.
+    pub(super) fn settle(&mut self) -> Result<(), TrainError> {
+        self.saving.saver.wait()?;
+        if self.saving.postponed.is_some() { self.save() } else { Ok(()) }
+    }
+
+    /// Saves what resuming needs, after all that was begun to be written.
     pub(super) fn save(&mut self) -> Result<(), TrainError> {
+        self.saving.saver.wait()?;
+        if let Some(files) = self.saving.postponed.take() {
+            files.write(&self.subject())?;
+        }
         let begun = Instant::now();
+        self.count();
+        state::save(&checkpoint_path(&self.run_dir), &self.counters, self.arenas())?;
+        self.pace.saved(begun.elapsed());
+        Ok(())
+    }
+
+    fn count(&mut self) {
         self.counters.optimiser_steps = self.optimiser.steps();
         self.counters.ema_updates = self.ema.updates();
+    }
+
+    /// All arenas of a checkpoint, by name.
+    fn arenas(&self) -> Vec<(String, &[f32])> {
         let mut arenas = vec![
             ("params".to_owned(), &self.params.values[..]),
             ("gathered".to_owned(), &self.gathered),
@@ -42,9 +156,7 @@ impl Run<'_> {
         ];
         let optimiser = self.optimiser.arenas();
         arenas.extend(optimiser.map(|(name, values)| (format!("optimiser.{name}"), values)));
-        state::save(&checkpoint_path(&self.run_dir), &self.counters, arenas)?;
-        self.pace.saved(begun.elapsed());
-        Ok(())
+        arenas
     }
 
     /// Takes the state of a checkpoint.

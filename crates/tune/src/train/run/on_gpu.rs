@@ -23,14 +23,14 @@ use crate::gpu::guesses::GuessValidator;
 use crate::gpu::loader::TableLoader;
 use crate::gpu::memory::{MemoryUse, largest_batch};
 use crate::gpu::optimiser::CountersRow;
-use crate::gpu::pixels::PixelStore;
+use crate::gpu::pixels::{FEW, Home, PixelStore};
 use crate::gpu::step::{Finished, GpuTrainer, Material, OptimiserChoice, Snapshot, SubmitError};
 use crate::gpu::validate::GpuValidator;
 use crate::gpu::{Gpu, Machine};
 use crate::models::{Model, Task};
 use crate::train::loss::LossConfig;
 use crate::train::recipe::Recipe;
-use crate::train::recipe::values::{Cache, Strategy};
+use crate::train::recipe::values::{self, Cache, Strategy};
 use crate::train::schedule::Rates;
 use crate::train::start;
 
@@ -45,9 +45,12 @@ pub(super) struct GpuSide {
     trainer: GpuTrainer,
     validator: Validator,
     store: Arc<PixelStore>,
+    home: Home,
     /// The store's items; keeps no pixels that the GPU keeps.
     cache: Arc<ImageCache>,
     usage: MemoryUse,
+    /// See [`MemoryUse::passing`].
+    passing: usize,
 }
 
 /// The validation of the model's task.
@@ -62,16 +65,57 @@ pub(super) struct Images<'a> {
     cache: &'a Arc<ImageCache>,
     /// Whether the processor draws some batches.
     drawn_on_host: bool,
-    /// Whether the GPU may keep them.
-    kept: bool,
+    /// Where they may be kept.
+    keeping: Keeping,
+}
+
+/// Where the recipe lets decoded images be kept.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+enum Keeping {
+    /// Where they cost least.
+    Free,
+    /// On the GPU before the host.
+    Gpu,
+    /// Nowhere.
+    Nowhere,
 }
 
 impl<'a> Images<'a> {
     /// As the recipe has it: `cache=False` keeps none.
     pub(super) fn new(cache: &'a Arc<ImageCache>, recipe: &Recipe) -> Images<'a> {
-        let kept = recipe.cache != Cache::Off || !recipe.is_given("cache");
-        let kept = kept && recipe.strategy != Strategy::Head;
-        Images { cache, drawn_on_host: recipe.multi_scale > 0.0, kept }
+        let keeping = match recipe.cache {
+            _ if recipe.strategy == Strategy::Head => Keeping::Nowhere,
+            Cache::Off if recipe.is_given("cache") => Keeping::Nowhere,
+            Cache::Gpu => Keeping::Gpu,
+            Cache::Off | Cache::Ram | Cache::Disk => Keeping::Free,
+        };
+        Images { cache, drawn_on_host: recipe.multi_scale > 0.0, keeping }
+    }
+
+    /// Bytes of the images that a sample is drawn from, on the mean, where the GPU does not keep them.
+    fn passing(&self, home: Home, recipe: &Recipe) -> usize {
+        if home == Home::Gpu || recipe.strategy == Strategy::Head {
+            return 0;
+        }
+        let detects = recipe.task == values::Task::Detect;
+        let tiles = if detects && recipe.mosaic > 0.0 { 4 } else { 1 };
+        let mixed = if detects && (recipe.mixup > 0.0 || recipe.cutmix > 0.0) { 2 } else { 1 };
+        let images = self.cache.items().len().max(1);
+        tiles * mixed * (self.cache.bytes_needed() as usize).div_ceil(images)
+    }
+
+    /// Where they stay, with `free` bytes of the GPU's memory.
+    fn home(&self, free: usize) -> Home {
+        let bytes = self.cache.bytes_needed() as usize;
+        let fits = bytes <= free / PIXEL_SHARE;
+        match self.keeping {
+            Keeping::Nowhere => Home::Cache,
+            Keeping::Gpu if fits => Home::Gpu,
+            _ if fits && bytes <= FEW => Home::Gpu,
+            _ if self.cache.fits() => Home::Host,
+            _ if fits => Home::Gpu,
+            _ => Home::Cache,
+        }
     }
 }
 
@@ -101,7 +145,7 @@ impl GpuSide {
         optimiser: &Optimiser,
         (recipe, images, features): (&Recipe, Images<'_>, Option<Features>),
     ) -> Result<GpuSide, TrainError> {
-        let Images { cache: train_cache, drawn_on_host, kept } = images;
+        let Images { cache: train_cache, drawn_on_host, .. } = images;
         let gpu = Gpu::new(device);
         let machine: Arc<dyn Machine> = Arc::clone(&gpu) as Arc<dyn Machine>;
         let material = match (features, model.task()) {
@@ -113,16 +157,16 @@ impl GpuSide {
             }
         };
         let (free, _) = device.memory()?;
-        let budget = if kept { free / PIXEL_SHARE } else { 0 };
-        let resident = train_cache.bytes_needed() as usize <= budget;
-        // The GPU's copy suffices, unless batches are still drawn by the processor.
-        let cache = if resident && !drawn_on_host {
+        let home = images.home(free);
+        // One copy suffices, unless batches are still drawn by the processor.
+        let cache = if home != Home::Cache && !drawn_on_host {
             Arc::new(train_cache.without_memory())
         } else {
             Arc::clone(train_cache)
         };
-        let store = PixelStore::new(device, Arc::clone(&cache), budget)?;
-        let usage = usage(model, &trainable, precision, &material);
+        let store = PixelStore::new(device, Arc::clone(&cache), home)?;
+        let passing = images.passing(home, recipe);
+        let usage = usage(model, &trainable, precision, &material).passing(passing);
         let validator = match model.task() {
             Task::Detect => {
                 Validator::Detect(Box::new(GpuValidator::new(&gpu, deployed, loss.clone(), precision)?))
@@ -131,7 +175,7 @@ impl GpuSide {
         };
         let network = (model, trainable);
         let trainer = trainer(&gpu, network, params, (loss, material.clone()), optimiser, precision)?;
-        Ok(GpuSide { gpu, precision, material, trainer, validator, store, cache, usage })
+        Ok(GpuSide { gpu, precision, material, trainer, validator, store, home, cache, usage, passing })
     }
 
     /// Trains another part of the model from now on, with an optimiser that starts afresh. The state still has to be pushed.
@@ -142,7 +186,7 @@ impl GpuSide {
         optimiser: &Optimiser,
     ) -> Result<(), TrainError> {
         self.trainer.release()?;
-        self.usage = usage(model, &trainable, self.precision, &self.material);
+        self.usage = usage(model, &trainable, self.precision, &self.material).passing(self.passing);
         let work = (loss, self.material.clone());
         self.trainer = trainer(&self.gpu, (model, trainable), params, work, optimiser, self.precision)?;
         Ok(())
@@ -154,10 +198,12 @@ impl GpuSide {
             return;
         }
         let mebibytes = self.cache.bytes_needed() >> 20;
-        observer.message(&if self.store.is_resident() {
-            format!("the training images ({mebibytes} MiB) stay in the GPU's memory")
-        } else {
-            format!("the training images ({mebibytes} MiB) are brought to the GPU batch by batch")
+        observer.message(&match self.home {
+            Home::Gpu => format!("the training images ({mebibytes} MiB) stay in the GPU's memory"),
+            Home::Host => format!(
+                "the training images ({mebibytes} MiB) stay in the host's memory; the GPU copies each batch's from there"
+            ),
+            Home::Cache => format!("the training images ({mebibytes} MiB) are brought to the GPU batch by batch"),
         });
     }
 
@@ -244,7 +290,7 @@ impl GpuSide {
 
     /// The error of a batch that did not fit, with the batch that would.
     fn explain(&self, error: SubmitError, [n, height, width]: [usize; 3]) -> TrainError {
-        if let SubmitError::Cuda(CudaError::OutOfMemory { .. }) = error
+        if let SubmitError::Cuda(CudaError::OutOfMemory { .. } | CudaError::TooLong { .. }) = error
             && let Ok((free, _)) = self.trainer.device().memory()
         {
             // Parameters and images are there already; what the trainer's networks hold would be given back.
@@ -449,10 +495,13 @@ pub(super) fn with_batch(
         let (free, _) = device.memory()?;
         let (cache, _) = prepared.caches(recipe)?;
         let kept = recipe.strategy == Strategy::Head;
-        let pixels = if kept { 0 } else { cache.bytes_needed() as usize };
-        let room = if pixels <= free / PIXEL_SHARE { free - pixels } else { free };
+        let images = Images::new(&cache, recipe);
+        let home = images.home(free);
+        let room = if home == Home::Gpu { free - cache.bytes_needed() as usize } else { free };
         let trainable = trainable(prepared);
-        let usage = MemoryUse::new(&prepared.network, &trainable, *precision).on_features(kept);
+        let usage = MemoryUse::new(&prepared.network, &trainable, *precision)
+            .on_features(kept)
+            .passing(images.passing(home, recipe));
         let side = recipe.imgsz as usize;
         let room = room.saturating_sub(usage.parameters());
         let batch = largest_batch(&usage, room, [side, side], prepared.dataset.train.len());
