@@ -7,7 +7,7 @@ use onsa_compute::cuda::{DeviceBuffer, Executor, Precision, Workspace};
 use onsa_compute::{Mode, Plan, Trainable};
 
 use super::augment::{DeviceAugment, InputView};
-use super::val_batches::ValBatches;
+use super::val_batches::{ValBatches, run_within};
 use super::{Gpu, Machine};
 use crate::data::cache::ImageCache;
 use crate::data::val_loader::ValConfig;
@@ -50,10 +50,7 @@ impl GuessValidator {
 
     /// Lets the runs use this memory, which others may use between calls of [`GuessValidator::validate`], on the same stream.
     pub fn share(&mut self, workspace: &Workspace) {
-        if self.workspace.as_ref().is_none_or(|own| !own.shares_arena(workspace)) {
-            self.runs.clear();
-            self.workspace = Some(workspace.clone());
-        }
+        run_within(workspace, &mut self.workspace, &mut self.runs);
     }
 
     /// Validates these parameters over all of `cache`'s items. Otherwise as

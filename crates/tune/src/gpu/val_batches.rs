@@ -3,7 +3,7 @@
 
 use std::sync::Arc;
 
-use onsa_compute::cuda::{CudaError, Device, DeviceBuffer, PinnedBuffer};
+use onsa_compute::cuda::{CudaError, Device, DeviceBuffer, PinnedBuffer, Workspace};
 
 use super::Gpu;
 use super::loss::TargetTable;
@@ -14,6 +14,14 @@ use crate::evaluate::validate::ValidateError;
 
 /// The part of the GPU's free memory that validation's images may take: one in this many.
 const PIXEL_SHARE: usize = 4;
+
+/// Lets a validator's runs use this memory from now on; those that were made within another's go.
+pub(super) fn run_within<R>(workspace: &Workspace, own: &mut Option<Workspace>, runs: &mut Vec<R>) {
+    if own.as_ref().is_none_or(|own| !own.shares_arena(workspace)) {
+        runs.clear();
+        *own = Some(workspace.clone());
+    }
+}
 
 /// A batch, ready for the GPU.
 pub(super) struct Batch {

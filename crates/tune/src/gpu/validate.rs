@@ -11,7 +11,7 @@ use rayon::prelude::*;
 use super::augment::{DeviceAugment, InputView};
 use super::candidates::{DeviceCandidates, Found};
 use super::loss::{DeviceLoss, HeadLevel, ItemsRow, LossPlaces, TargetRow};
-use super::val_batches::{Batch, ValBatches};
+use super::val_batches::{Batch, ValBatches, run_within};
 use super::{Gpu, Machine, Memory};
 use crate::boxes::Detection;
 use crate::data::cache::ImageCache;
@@ -148,10 +148,7 @@ impl GpuValidator {
 
     /// Lets the runs use this memory, which others may use between calls of [`GpuValidator::validate`], on the same stream.
     pub fn share(&mut self, workspace: &Workspace) {
-        if self.workspace.as_ref().is_none_or(|own| !own.shares_arena(workspace)) {
-            self.runs.clear();
-            self.workspace = Some(workspace.clone());
-        }
+        run_within(workspace, &mut self.workspace, &mut self.runs);
     }
 
     /// The run of a size, made where there is none with enough room for targets.
