@@ -20,8 +20,10 @@ use super::window::Window;
 /// A band's scratch and output together stay under this many elements (the second-level cache holds them).
 const BAND_ELEMENTS: usize = 48 * 1024;
 
-/// Pixels of one work item of a pointwise convolution.
-const POINTWISE_PIXELS: usize = 168;
+/// Pixels of one work item of a pointwise convolution: whole tiles; fewer where a small map would give the threads uneven shares.
+fn pointwise_pixels(pixels: usize) -> usize {
+    (pixels / 48).next_multiple_of(14).clamp(56, 168)
+}
 
 /// What is done with each band once it is formed, while it is in cache.
 #[derive(Clone, Copy)]
@@ -156,14 +158,15 @@ impl DenseConv {
 
     /// Number of parts in which statistics are taken.
     pub fn parts(&self, pixels: usize) -> usize {
-        if self.pointwise { pixels.div_ceil(POINTWISE_PIXELS) } else { self.bands.len() }
+        if self.pointwise { pixels.div_ceil(pointwise_pixels(pixels)) } else { self.bands.len() }
     }
 
     /// Pixels of each part, for an output of this shape.
     pub fn part_counts(&self, output: [usize; 4], out: &mut Vec<usize>) {
         if self.pointwise {
             let pixels = output[0] * output[1] * output[2];
-            out.extend((0..self.parts(pixels)).map(|p| POINTWISE_PIXELS.min(pixels - p * POINTWISE_PIXELS)));
+            let part = pointwise_pixels(pixels);
+            out.extend((0..self.parts(pixels)).map(|p| part.min(pixels - p * part)));
         } else {
             out.extend(self.bands.iter().map(|b| (b.rows.1 - b.rows.0) * self.windows[b.window].cols));
         }
@@ -209,8 +212,9 @@ impl DenseConv {
 
     unsafe fn pointwise_part<T: Product>(&self, job: &Job<T>, part: usize, moments: Option<&mut [Moments]>) {
         let Job { isa, tiles, source, destination, packed, epilogue } = *job;
-        let first = part * POINTWISE_PIXELS;
-        let pixels = POINTWISE_PIXELS.min(destination.pixels() - first);
+        let most = pointwise_pixels(destination.pixels());
+        let first = part * most;
+        let pixels = most.min(destination.pixels() - first);
         let depth = source.channels();
         // SAFETY: pixels first..first + pixels exist in both tensors.
         unsafe {

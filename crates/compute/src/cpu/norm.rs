@@ -70,34 +70,63 @@ unsafe fn row_moments_impl<S: Simd, T: Element>(
     unsafe {
         for_blocks!(S, out.len(), |c, n, V| {
             let at = |p: usize, v: usize| T::load_n::<S>(x.add(p * stride + c + v * S::LANES), n);
-            let mut sum = [S::zero(); V];
-            for p in 0..pixels {
-                for (v, sum) in sum.iter_mut().enumerate() {
-                    *sum = S::add(*sum, at(p, v));
-                }
-            }
             let inverse = S::splat(1.0 / pixels as f32);
-            let mean = sum.map(|sum| S::mul(sum, inverse));
-            // A second pass over what is in cache: a difference of squares would lose digits where a channel hardly
-            // varies. What the deviations sum to is what the mean was rounded by.
-            let (mut rest, mut m2) = ([S::zero(); V], [S::zero(); V]);
-            for p in 0..pixels {
-                for v in 0..V {
-                    let d = S::sub(at(p, v), mean[v]);
-                    rest[v] = S::add(rest[v], d);
-                    m2[v] = S::fma(d, d, m2[v]);
+            if T::GROUP == 2 {
+                // Rounded as the values are, one pass is enough: deviations from the first value lose digits only where it
+                // is an outlier.
+                let first: [S::V; V] = std::array::from_fn(|v| at(0, v));
+                let (mut sum, mut squares) = ([S::zero(); V], [S::zero(); V]);
+                for p in 0..pixels {
+                    for v in 0..V {
+                        let d = S::sub(at(p, v), first[v]);
+                        sum[v] = S::add(sum[v], d);
+                        squares[v] = S::fma(d, d, squares[v]);
+                    }
                 }
-            }
-            let (mut means, mut m2s) = ([0.0; MAX_LANES], [0.0; MAX_LANES]);
-            for v in 0..V {
-                let rounded = S::mul(rest[v], inverse);
-                S::store(means.as_mut_ptr(), S::add(mean[v], rounded));
-                S::store(m2s.as_mut_ptr(), S::max(S::sub(m2[v], S::mul(rest[v], rounded)), S::zero()));
-                for (i, out) in out[c + v * S::LANES..].iter_mut().take(n).enumerate() {
-                    *out = Moments { mean: means[i], m2: m2s[i] };
+                for v in 0..V {
+                    let mean = S::mul(sum[v], inverse);
+                    let m2 = S::max(S::sub(squares[v], S::mul(sum[v], mean)), S::zero());
+                    write_moments::<S>(S::add(first[v], mean), m2, n, &mut out[c + v * S::LANES..]);
+                }
+            } else {
+                let mut sum = [S::zero(); V];
+                for p in 0..pixels {
+                    for (v, sum) in sum.iter_mut().enumerate() {
+                        *sum = S::add(*sum, at(p, v));
+                    }
+                }
+                let mean = sum.map(|sum| S::mul(sum, inverse));
+                // A second pass over what is in cache: a difference of squares would lose digits where a channel hardly
+                // varies. What the deviations sum to is what the mean was rounded by.
+                let (mut rest, mut m2) = ([S::zero(); V], [S::zero(); V]);
+                for p in 0..pixels {
+                    for v in 0..V {
+                        let d = S::sub(at(p, v), mean[v]);
+                        rest[v] = S::add(rest[v], d);
+                        m2[v] = S::fma(d, d, m2[v]);
+                    }
+                }
+                for v in 0..V {
+                    let rounded = S::mul(rest[v], inverse);
+                    let m2 = S::max(S::sub(m2[v], S::mul(rest[v], rounded)), S::zero());
+                    write_moments::<S>(S::add(mean[v], rounded), m2, n, &mut out[c + v * S::LANES..]);
                 }
             }
         })
+    }
+}
+
+/// The first `n` lanes to moments.
+#[inline(always)]
+unsafe fn write_moments<S: Simd>(mean: S::V, m2: S::V, n: usize, out: &mut [Moments]) {
+    let (mut means, mut m2s) = ([0.0; MAX_LANES], [0.0; MAX_LANES]);
+    // SAFETY: the arrays hold a vector of any instruction set.
+    unsafe {
+        S::store(means.as_mut_ptr(), mean);
+        S::store(m2s.as_mut_ptr(), m2);
+    }
+    for (i, out) in out.iter_mut().take(n).enumerate() {
+        *out = Moments { mean: means[i], m2: m2s[i] };
     }
 }
 

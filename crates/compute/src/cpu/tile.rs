@@ -204,7 +204,7 @@ unsafe fn tile<
         if !matches!(t.init, Init::C) {
             // The result's lines arrive while the products are formed; its stores would wait for them.
             for i in 0..ROWS {
-                for v in 0..VECTORS {
+                for v in (0..VECTORS).step_by(C::GROUP) {
                     prefetch(t.c.wrapping_add(i * t.c_i + v * S::LANES));
                 }
             }
