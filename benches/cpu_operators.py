@@ -1,7 +1,8 @@
 """The convolutions of ANCHORS.md beside PyTorch's, on the same cores: GFLOP/s forward and backward.
 
     cargo build --release -p onsa-compute --example operators
-    cpu_operators.py --operators target/release/examples/operators [--python PYTHON] [--threads 2] [--batch 8] [--through COMMAND]
+    cpu_operators.py --operators target/release/examples/operators [--python PYTHON] [--threads 2] [--batch 8]
+                     [--storage bfloat16] [--through COMMAND]
 
 Backward is both gradients, but the weight's alone where the input is an image (three channels). Each program's figure is its median of
 `--rounds`; the programs run in turn, `--pairs` times, and the best pair of each counts, so that what else the machine does matters less.
@@ -51,6 +52,7 @@ p.add_argument("--threads", default="2")
 p.add_argument("--batch", default="8")
 p.add_argument("--rounds", default="7")
 p.add_argument("--pairs", type=int, default=3)
+p.add_argument("--storage", default="float32", choices=["float32", "bfloat16"], help="of ours; PyTorch's is float32")
 p.add_argument("--through", default="")
 args = p.parse_args()
 through = shlex.split(args.through)
@@ -66,7 +68,7 @@ ours, theirs = {}, {}
 for _ in range(args.pairs):
     for best, command in (
         (theirs, [args.python, "-c", THEIRS, args.threads, args.batch, args.rounds, *SHAPES]),
-        (ours, [args.operators, args.threads, args.batch, args.rounds, *SHAPES]),
+        (ours, [args.operators, args.threads, args.batch, args.rounds, args.storage, *SHAPES]),
     ):
         for shape, found in rates(command).items():
             best[shape] = tuple(map(max, found, best.get(shape, (0.0, 0.0))))
