@@ -20,9 +20,10 @@ use super::window::Window;
 /// A band's scratch and output together stay under this many elements (the second-level cache holds them).
 const BAND_ELEMENTS: usize = 48 * 1024;
 
-/// Pixels of one work item of a pointwise convolution: whole tiles; fewer where a small map would give the threads uneven shares.
-fn pointwise_pixels(pixels: usize) -> usize {
-    (pixels / 48).next_multiple_of(14).clamp(56, 168)
+/// Pixels of one work item of a pointwise convolution: whole tiles. Products of groups take half as long, so that uneven
+/// shares of a small map would count.
+fn pointwise_pixels(group: usize, pixels: usize) -> usize {
+    if group == 1 { 168 } else { (pixels / 48).next_multiple_of(14).clamp(56, 168) }
 }
 
 /// What is done with each band once it is formed, while it is in cache.
@@ -66,6 +67,8 @@ pub(crate) struct DenseConv {
     packings: Vec<Packing>,
     packed_len: usize,
     pointwise: bool,
+    /// Pixels of a work item, where it is pointwise.
+    part: usize,
 }
 
 impl DenseConv {
@@ -118,7 +121,8 @@ impl DenseConv {
                 }
             }
         }
-        DenseConv { windows, bands, packed, packings, packed_len, pointwise }
+        let part = pointwise_pixels(group, destination[..3].iter().product());
+        DenseConv { windows, bands, packed, packings, packed_len, pointwise, part }
     }
 
     /// Elements of the packed weights.
@@ -158,15 +162,14 @@ impl DenseConv {
 
     /// Number of parts in which statistics are taken.
     pub fn parts(&self, pixels: usize) -> usize {
-        if self.pointwise { pixels.div_ceil(pointwise_pixels(pixels)) } else { self.bands.len() }
+        if self.pointwise { pixels.div_ceil(self.part) } else { self.bands.len() }
     }
 
     /// Pixels of each part, for an output of this shape.
     pub fn part_counts(&self, output: [usize; 4], out: &mut Vec<usize>) {
         if self.pointwise {
             let pixels = output[0] * output[1] * output[2];
-            let part = pointwise_pixels(pixels);
-            out.extend((0..self.parts(pixels)).map(|p| part.min(pixels - p * part)));
+            out.extend((0..self.parts(pixels)).map(|p| self.part.min(pixels - p * self.part)));
         } else {
             out.extend(self.bands.iter().map(|b| (b.rows.1 - b.rows.0) * self.windows[b.window].cols));
         }
@@ -212,9 +215,8 @@ impl DenseConv {
 
     unsafe fn pointwise_part<T: Product>(&self, job: &Job<T>, part: usize, moments: Option<&mut [Moments]>) {
         let Job { isa, tiles, source, destination, packed, epilogue } = *job;
-        let most = pointwise_pixels(destination.pixels());
-        let first = part * most;
-        let pixels = most.min(destination.pixels() - first);
+        let first = part * self.part;
+        let pixels = self.part.min(destination.pixels() - first);
         let depth = source.channels();
         // SAFETY: pixels first..first + pixels exist in both tensors.
         unsafe {
