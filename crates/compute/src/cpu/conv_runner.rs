@@ -5,9 +5,9 @@ use crate::plan::ConvInfo;
 
 use super::conv::{DenseConv, Epilogue, Weights};
 use super::depthwise::Depthwise;
-use super::element::{Bf16, Storage};
+use super::element::{Bf16, Element, Storage};
 use super::norm::{Affine, Moments};
-use super::scratch::{Arena, Shared, Tensor};
+use super::scratch::{Arena, Shared, Tensor, floats};
 use super::simd::Isa;
 use super::tile::{Product, Tiles};
 use super::weight_grad::WeightGrad;
@@ -31,37 +31,26 @@ enum Kernels {
 }
 
 impl Gather {
-    /// Packs the weights for tensors in `storage`; see [`DenseConv::pack`].
-    fn pack(
+    /// Packs the weights for tensors of T; see [`DenseConv::pack`].
+    fn pack<T: Element>(
         &self,
-        (isa, storage): (Isa, Storage),
+        isa: Isa,
         weights: &Weights,
         turned: bool,
         scale: Option<&[f32]>,
         out: &mut Arena,
     ) {
-        match self {
-            Gather::Direct(conv) => {
-                out.reserve((conv.packed_len() * storage.bytes()).div_ceil(4));
-                let to = out.as_mut_ptr();
-                // SAFETY: the arena has room for the packed elements and was zero when it was made.
-                unsafe {
-                    match storage {
-                        Storage::Float32 => conv.pack(isa, weights, turned, scale, to),
-                        Storage::Bf16 => conv.pack(isa, weights, turned, scale, to.cast::<Bf16>()),
-                    }
-                }
-            }
-            Gather::Winograd(conv) => {
-                out.reserve((conv.packed_len(Tiles::of(isa)) * storage.bytes()).div_ceil(4));
-                let to = out.as_mut_ptr();
-                // SAFETY: as above.
-                unsafe {
-                    match storage {
-                        Storage::Float32 => conv.pack(isa, weights, turned, scale, to),
-                        Storage::Bf16 => conv.pack(isa, weights, turned, scale, to.cast::<Bf16>()),
-                    }
-                }
+        let len = match self {
+            Gather::Direct(conv) => conv.packed_len(),
+            Gather::Winograd(conv) => conv.packed_len(Tiles::of(isa)),
+        };
+        out.reserve(floats::<T>(len));
+        let to = out.as_mut_ptr().cast::<T>();
+        // SAFETY: the arena has room for the packed elements and was zero when it was made.
+        unsafe {
+            match self {
+                Gather::Direct(conv) => conv.pack(isa, weights, turned, scale, to),
+                Gather::Winograd(conv) => conv.pack(isa, weights, turned, scale, to),
             }
         }
     }
@@ -104,7 +93,7 @@ impl ConvRunner {
     pub fn new(isa: Isa, storage: Storage, info: &ConvInfo) -> ConvRunner {
         let g = info.geometry;
         let tiles = Tiles::of(isa);
-        let group = 4 / storage.bytes();
+        let group = storage.group();
         let [_, oh, ow, _] = info.output;
         let [_, h, w, _] = info.input;
         let kernels = if g.groups == 1 && winograd::pays(isa, storage, &g, info.input, info.output) {
@@ -149,6 +138,13 @@ impl ConvRunner {
 
     /// Takes the weights in; `folded`: the affine form of the norm that is folded in.
     pub fn prepare(&mut self, isa: Isa, params: &Params, folded: Option<&Affine>) {
+        match self.storage {
+            Storage::Float32 => self.prepare_for::<f32>(isa, params, folded),
+            Storage::Bf16 => self.prepare_for::<Bf16>(isa, params, folded),
+        }
+    }
+
+    fn prepare_for<T: Element>(&mut self, isa: Isa, params: &Params, folded: Option<&Affine>) {
         let weight = params.get(self.info.weight.index());
         let bias = self.info.bias.map(|b| params.get(b.index()));
         let (kernel_cols, channels, out) =
@@ -157,10 +153,9 @@ impl ConvRunner {
         match &self.kernels {
             Kernels::Dense { forward, data_grad, .. } => {
                 let weights = Weights { values: weight, kernel_cols, channels, out };
-                let how = (isa, self.storage);
-                forward.pack(how, &weights, false, folded.map(|f| &f.scale[..]), &mut self.forward);
+                forward.pack::<T>(isa, &weights, false, folded.map(|f| &f.scale[..]), &mut self.forward);
                 if let Some(data_grad) = data_grad {
-                    data_grad.pack(how, &weights, true, None, &mut self.data_grad);
+                    data_grad.pack::<T>(isa, &weights, true, None, &mut self.data_grad);
                 }
             }
             Kernels::Depthwise { data_grad, .. } => {

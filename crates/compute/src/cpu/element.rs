@@ -26,6 +26,14 @@ impl Storage {
         }
     }
 
+    /// Values of the summed axis in a 32-bit lane of a product's operand ([`Element::GROUP`]).
+    pub(crate) fn group(self) -> usize {
+        match self {
+            Storage::Float32 => f32::GROUP,
+            Storage::Bf16 => Bf16::GROUP,
+        }
+    }
+
     /// Whether this processor multiplies bfloat16 faster than float32.
     pub fn bf16_is_fast() -> bool {
         Isa::bf16_is_fast()

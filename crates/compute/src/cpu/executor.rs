@@ -84,7 +84,7 @@ fn refill(to: &mut Vec<f32>, from: &[f32]) {
 impl Executor {
     /// Makes the kernels and the arena of a plan, in float32; `pool` gives the threads.
     pub fn new(plan: Arc<Plan>, pool: Arc<ThreadPool>) -> Executor {
-        Executor::with_isa(plan, pool, Isa::detect())
+        Executor::with_storage(plan, pool, Storage::Float32)
     }
 
     /// As [`Executor::new`], with tensors in `storage`.
@@ -92,15 +92,10 @@ impl Executor {
         Executor::with_isa_and_storage(plan, pool, Isa::detect(), storage)
     }
 
-    /// As [`Executor::new`], with an instruction set of [`Isa::available`].
+    /// As [`Executor::with_storage`], with an instruction set of [`Isa::available`].
     ///
     /// # Panics
     /// If this processor does not have the instruction set.
-    pub fn with_isa(plan: Arc<Plan>, pool: Arc<ThreadPool>, isa: Isa) -> Executor {
-        Executor::with_isa_and_storage(plan, pool, isa, Storage::Float32)
-    }
-
-    /// As [`Executor::with_isa`], with tensors in `storage`.
     pub fn with_isa_and_storage(
         plan: Arc<Plan>,
         pool: Arc<ThreadPool>,

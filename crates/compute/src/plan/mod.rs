@@ -157,9 +157,4 @@ impl Plan {
     pub fn offset(&self, view: &View) -> usize {
         self.buffer_offsets[view.buffer as usize] + view.channel
     }
-
-    /// Bytes of the arena.
-    pub fn arena_bytes(&self) -> usize {
-        self.arena_len * size_of::<f32>()
-    }
 }

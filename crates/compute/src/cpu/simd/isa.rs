@@ -16,7 +16,8 @@ pub enum Isa {
 }
 
 impl Isa {
-    /// The best that this processor has; the environment variable `ONSA_SIMD` (`avx2`, `portable`) asks for less.
+    /// The best that this processor has; the environment variable `ONSA_SIMD` (`avx512`, `avx2`, `portable`) asks for
+    /// less.
     pub fn detect() -> Isa {
         let wanted = std::env::var("ONSA_SIMD").unwrap_or_default();
         Isa::available()
@@ -59,29 +60,22 @@ impl Isa {
         }
     }
 
-    /// Whether its kernels multiply bfloat16 by instructions of the processor's own.
-    fn multiplies_bf16(self) -> bool {
-        #[cfg(target_arch = "x86_64")]
-        return matches!(self, Isa::Avx512 | Isa::Amx) && is_x86_feature_detected!("avx512bf16");
-        #[cfg(not(target_arch = "x86_64"))]
-        false
-    }
-
     /// What kernels of tensors in `storage` run with: those of AVX-512 for bfloat16 use its BF16 instructions, so a
     /// processor without them runs AVX2's.
     pub(crate) fn for_storage(self, storage: Storage) -> Isa {
         if self != Isa::Avx512 || storage == Storage::Float32 {
             return self;
         }
-        if !self.multiplies_bf16() {
-            return Isa::available().into_iter().find(|&isa| isa != Isa::Avx512).unwrap_or(Isa::Portable);
-        }
-        // By name, AVX-512 alone can be asked for.
         #[cfg(target_arch = "x86_64")]
-        if std::env::var_os("ONSA_SIMD").is_none_or(|asked| asked.is_empty())
-            && super::super::amx::available()
         {
-            return Isa::Amx;
+            if !is_x86_feature_detected!("avx512bf16") {
+                return Isa::available().into_iter().find(|&isa| isa != self).unwrap_or(Isa::Portable);
+            }
+            // By name, AVX-512 alone can be asked for.
+            let named = std::env::var_os("ONSA_SIMD").is_some_and(|name| !name.is_empty());
+            if !named && super::super::amx::available() {
+                return Isa::Amx;
+            }
         }
         self
     }

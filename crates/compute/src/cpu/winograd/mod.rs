@@ -72,9 +72,9 @@ pub(crate) fn pays(
     let [_, oh, ow, out] = output;
     let (c, vectors) = (input[3], out.div_ceil(16));
     let tiles = oh.div_ceil(OUT) * ow.div_ceil(OUT);
-    let ours = tiles * (40 * c * vectors * storage.bytes() / 4 + 300 * c.div_ceil(16) + 250 * vectors);
+    let ours = tiles * (40 * c * vectors / storage.group() + 300 * c.div_ceil(16) + 250 * vectors);
     // bfloat16 multiplies two in the time of one.
-    let direct = oh * ow * 9 * c * vectors * storage.bytes() / 4;
+    let direct = oh * ow * 9 * c * vectors / storage.group();
     c >= 8 && out >= 8 && 10 * ours < 9 * direct
 }
 
