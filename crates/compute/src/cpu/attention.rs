@@ -4,8 +4,6 @@
 //! result, which are shorter. The backward pass forms the scores again rather than keep them. Scores and sums are float32,
 //! operands of products as stored: of bfloat16 the summed axis stands by pairs ([`Element::GROUP`]), in copies.
 
-use rayon::prelude::*;
-
 use crate::graph::Attention;
 
 use super::element::Element;
@@ -13,6 +11,7 @@ use super::pack::to_elements;
 use super::scratch::{Tensor, floats, with_scratch};
 use super::simd::Isa;
 use super::softmax::{exp_rows, scale_rows, softmax_grad_rows, store_rows};
+use super::team;
 use super::tile::{Init, Product, Tap, Tile, Tiles};
 use super::transpose::transpose;
 use super::weight_grad::pair_pixels;
@@ -276,7 +275,7 @@ pub(crate) unsafe fn forward<T: Product>(isa: Isa, attention: Attention, qkv: Te
     let (kd, vd) = (attention.key_dim, attention.value_dim);
     let mut counted = Room::counting();
     ForwardRoom::<T>::new(&mut counted, shape.len, &attention);
-    (0..shape.items).into_par_iter().for_each(|item| {
+    team::for_each(shape.items, |item| {
         let run = shape.run(item);
         let l = run.len;
         with_scratch(counted.floats, |scratch| {
@@ -371,7 +370,7 @@ pub(crate) unsafe fn backward<T: Product>(
     let add_in_place = add && T::GROUP == 1;
     let mut counted = Room::counting();
     BackwardRoom::<T>::new(&mut counted, shape.len, &attention);
-    (0..shape.items).into_par_iter().for_each(|item| {
+    team::for_each(shape.items, |item| {
         let run = shape.run(item);
         let l = run.len;
         with_scratch(counted.floats, |scratch| {

@@ -4,8 +4,6 @@
 //! (so that a kernel row's columns and channels are one contiguous run), then forms panel by panel of output channels.
 //! Bands depend on shapes alone, so results do not depend on the number of threads.
 
-use rayon::prelude::*;
-
 use crate::graph::Activation;
 
 use super::element::Element;
@@ -14,6 +12,7 @@ use super::norm::{Moments, row_moments};
 use super::pack::{Block, Packing};
 use super::scratch::{Shared, Tensor, copy_padded, floats, with_scratch};
 use super::simd::{Isa, prefetch};
+use super::team;
 use super::tile::{Init, MAX_TAPS, Product, Tap, Tile, Tiles};
 use super::window::Window;
 
@@ -207,9 +206,9 @@ impl DenseConv {
         match moments {
             Some(moments) => {
                 assert_eq!(moments.len(), parts * channels);
-                moments.par_chunks_mut(channels).enumerate().for_each(|(part, m)| run(part, Some(m)));
+                team::for_each_chunk(moments, channels, |part, m| run(part, Some(m)));
             }
-            None => (0..parts).into_par_iter().for_each(|part| run(part, None)),
+            None => team::for_each(parts, |part| run(part, None)),
         }
     }
 

@@ -1,8 +1,6 @@
 //! Depthwise convolution: each channel on its own, vectorised over channels. The padded scratch is float32 for every stored
 //! element.
 
-use rayon::prelude::*;
-
 use crate::graph::ConvGeometry;
 
 use super::conv::Epilogue;
@@ -11,6 +9,7 @@ use super::elementwise::for_channels;
 use super::norm::Moments;
 use super::scratch::{Shared, Tensor, copy_padded_floats, with_scratch};
 use super::simd::{Isa, Simd, dispatch};
+use super::team;
 
 /// A band's scratch stays under this many elements.
 const BAND_ELEMENTS: usize = 48 * 1024;
@@ -140,10 +139,9 @@ impl Depthwise {
         };
         match moments {
             Some(moments) => {
-                let bands = self.bands.par_iter();
-                bands.zip(moments.par_chunks_mut(channels)).for_each(|(band, m)| run(band, Some(m)));
+                team::for_each_chunk(moments, channels, |band, m| run(&self.bands[band], Some(m)));
             }
-            None => self.bands.par_iter().for_each(|band| run(band, None)),
+            None => team::for_each(self.bands.len(), |band| run(&self.bands[band], None)),
         }
     }
 
@@ -167,7 +165,7 @@ impl Depthwise {
         let len = out.len();
         let [_, oh, ow, _] = self.destination;
         let chunks = CHUNKS.min(self.bands.len());
-        partial[..chunks * len].par_chunks_mut(len).enumerate().for_each(|(chunk, sums)| {
+        team::for_each_chunk(&mut partial[..chunks * len], len, |chunk, sums| {
             sums.fill(0.0);
             for band in
                 &self.bands[chunk * self.bands.len() / chunks..(chunk + 1) * self.bands.len() / chunks]
@@ -202,7 +200,7 @@ impl Depthwise {
         let g = self.geometry;
         let [n, h, w, c] = self.source;
         let [_, oh, ow, _] = self.destination;
-        (0..n).into_par_iter().for_each(|image| {
+        team::for_each(n, |image| {
             // SAFETY: each item writes one image of dx.
             unsafe {
                 if !add {

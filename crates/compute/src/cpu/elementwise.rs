@@ -1,12 +1,11 @@
 //! Activations and other pixel-by-pixel kernels.
 
-use rayon::prelude::*;
-
 use crate::graph::Activation;
 
 use super::element::Element;
 use super::scratch::Tensor;
 use super::simd::{Isa, Simd, dispatch};
+use super::team;
 
 /// Elements of one work item.
 const PART_ELEMENTS: usize = 16 * 1024;
@@ -14,7 +13,7 @@ const PART_ELEMENTS: usize = 16 * 1024;
 /// Calls `f(first pixel, pixels)` for each part of a tensor, in parallel.
 pub(crate) fn for_parts(pixels: usize, channels: usize, f: impl Fn(usize, usize) + Sync) {
     let part = part_pixels(channels);
-    (0..pixels.div_ceil(part)).into_par_iter().for_each(|p| f(p * part, part.min(pixels - p * part)));
+    team::for_each(pixels.div_ceil(part), |p| f(p * part, part.min(pixels - p * part)));
 }
 
 /// Pixels of one part.

@@ -5,7 +5,6 @@ use std::sync::atomic::{AtomicBool, Ordering};
 use std::time::Instant;
 
 use rayon::ThreadPool;
-use rayon::prelude::*;
 
 use crate::graph::{ParamId, Params};
 use crate::plan::{Plan, Step, View};
@@ -18,6 +17,7 @@ use super::pack::{to_elements, to_floats};
 use super::pool::{self, Pool};
 use super::profile::{Profile, StepTime};
 use super::scratch::{Arena, REACH, Shared, Tensor};
+use super::team;
 use super::tile::Product;
 use super::{attention, elementwise, norm, shape_ops};
 use crate::cpu::Isa;
@@ -222,9 +222,9 @@ impl Executor {
         }
         let (isa, norms, infos) = (self.isa, &self.norms, &self.plan.convs);
         let convs = &mut self.convs;
-        self.pool.install(|| {
-            convs.par_iter_mut().zip(infos).for_each(|(conv, info)| {
-                conv.prepare(isa, params, info.folded.map(|norm| &norms[norm].affine));
+        team::run(&self.pool, || {
+            team::for_each_chunk(convs, 1, |i, conv| {
+                conv[0].prepare(isa, params, infos[i].folded.map(|norm| &norms[norm].affine));
             });
         });
         if let Some(profile) = &mut self.profile {
@@ -335,8 +335,8 @@ impl Executor {
             let tensor = self.tensor::<Bf16>(&view);
             let (isa, floats) = (self.isa, Shared(self.ends[index].as_mut_ptr()));
             let len = view.len();
-            self.pool.install(|| {
-                (0..len.div_ceil(PIECE)).into_par_iter().for_each(|piece| {
+            team::run(&self.pool, || {
+                team::for_each(len.div_ceil(PIECE), |piece| {
                     let start = piece * PIECE;
                     // SAFETY: both hold `len` elements.
                     let (stored, floats) = unsafe { (tensor.data.get().add(start), floats.get().add(start)) };
@@ -399,7 +399,7 @@ impl Executor {
     fn run(&mut self, steps: std::ops::Range<usize>, grads: &mut [f32], stop: &AtomicBool) -> bool {
         assert!(self.arena.len() >= self.arena_floats(), "an executor runs with its memory");
         let (plan, pool) = (Arc::clone(&self.plan), Arc::clone(&self.pool));
-        pool.install(|| {
+        team::run(&pool, || {
             for i in steps {
                 if stop.load(Ordering::Relaxed) {
                     return false;

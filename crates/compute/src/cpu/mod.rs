@@ -17,6 +17,7 @@ mod scratch;
 mod shape_ops;
 mod simd;
 mod softmax;
+mod team;
 mod tile;
 mod transpose;
 mod turned;

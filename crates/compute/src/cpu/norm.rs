@@ -4,14 +4,13 @@
 //! combined in a fixed order in float64 (Chan, Golub and LeVeque, 1983), so that neither the number of threads nor large
 //! means cost accuracy.
 
-use rayon::prelude::*;
-
 use crate::graph::Activation;
 
 use super::element::Element;
 use super::elementwise::{Act, for_channels, part_pixels, with_act};
 use super::scratch::Tensor;
 use super::simd::{Isa, MAX_LANES, Simd, dispatch};
+use super::team;
 
 /// A part's mean of one channel and its sum of squared deviations from that mean.
 #[derive(Clone, Copy, Debug, Default, PartialEq)]
@@ -147,7 +146,7 @@ pub(crate) unsafe fn part_moments<T: Element>(
     counts.extend((0..pixels.div_ceil(part)).map(|p| part.min(pixels - p * part)));
     moments.clear();
     moments.resize(counts.len() * channels, Moments::default());
-    moments.par_chunks_mut(channels).enumerate().for_each(|(p, out)| {
+    team::for_each_chunk(moments, channels, |p, out| {
         // SAFETY: the part's pixels exist.
         unsafe { row_moments(isa, x.pixel(p * part), x.pixel_stride, counts[p], out) }
     });
@@ -408,7 +407,7 @@ impl<T: Element> Backward<'_, T> {
             T::GROUP == 1 && dz.data.get() == dy.data.get() && activation != Activation::Identity && !add;
         sums.clear();
         sums.resize(parts * channels, Sums::default());
-        sums.par_chunks_mut(channels).enumerate().for_each(|(p, out)| {
+        team::for_each_chunk(sums, channels, |p, out| {
             let n = part.min(pixels - p * part);
             // SAFETY: the part's pixels exist, and are this item's alone.
             unsafe {

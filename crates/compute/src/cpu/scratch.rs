@@ -107,8 +107,16 @@ pub(crate) const fn floats<T>(len: usize) -> usize {
 }
 
 /// A pointer that the pool's threads share; each work item keeps to its own part of what it writes.
-#[derive(Clone, Copy)]
 pub(crate) struct Shared<T = f32>(pub *mut T);
+
+// An address is copied whatever it points to, which a derivation would ask of T.
+impl<T> Clone for Shared<T> {
+    fn clone(&self) -> Shared<T> {
+        *self
+    }
+}
+
+impl<T> Copy for Shared<T> {}
 
 // SAFETY: a plain address; the kernels' work items write disjoint parts and read what no item writes.
 unsafe impl<T> Send for Shared<T> {}

@@ -1,11 +1,10 @@
 //! Mean pooling, enlargement, gathering of heads, channel scales.
 
-use rayon::prelude::*;
-
 use super::element::Element;
 use super::elementwise::{for_channels, for_parts, part_pixels};
 use super::scratch::Tensor;
 use super::simd::{Isa, Simd, dispatch};
+use super::team;
 
 /// Channels of one work item of a pooling.
 pub(super) const POOL_CHANNELS: usize = 64;
@@ -13,7 +12,7 @@ pub(super) const POOL_CHANNELS: usize = 64;
 /// Calls `f(image, first channel, channels)` for each work item.
 pub(super) fn for_channel_blocks(n: usize, channels: usize, f: impl Fn(usize, usize, usize) + Sync) {
     let blocks = channels.div_ceil(POOL_CHANNELS);
-    (0..n * blocks).into_par_iter().for_each(|item| {
+    team::for_each(n * blocks, |item| {
         let first = item % blocks * POOL_CHANNELS;
         f(item / blocks, first, POOL_CHANNELS.min(channels - first));
     });
@@ -25,7 +24,7 @@ pub(super) fn for_channel_blocks(n: usize, channels: usize, f: impl Fn(usize, us
 /// Tensors must be valid and of fitting shapes.
 pub(crate) unsafe fn upsample2<T: Element>(x: Tensor<T>, y: Tensor<T>) {
     let [n, h, w, channels] = x.shape;
-    (0..n * h).into_par_iter().for_each(|row| {
+    team::for_each(n * h, |row| {
         for (dy, col) in (0..2).flat_map(|dy| (0..2 * w).map(move |col| (dy, col))) {
             // SAFETY: each item writes two rows of y.
             unsafe {
@@ -42,7 +41,7 @@ pub(crate) unsafe fn upsample2<T: Element>(x: Tensor<T>, y: Tensor<T>) {
 /// Tensors must be valid and of fitting shapes.
 pub(crate) unsafe fn upsample2_grad<T: Element>(dy: Tensor<T>, dx: Tensor<T>, add: bool) {
     let [n, h, w, channels] = dx.shape;
-    (0..n * h).into_par_iter().for_each(|row| {
+    team::for_each(n * h, |row| {
         for col in 0..w {
             // SAFETY: each item writes one row of dx.
             unsafe {
@@ -169,21 +168,17 @@ pub(crate) unsafe fn channel_sums<T: Element>(isa: Isa, x: Tensor<T>, y: Option<
     let channels = out.len();
     let part = part_pixels(channels);
     let pixels = x.pixels();
-    let sums: Vec<Vec<f32>> = (0..pixels.div_ceil(part))
-        .into_par_iter()
-        .map(|i| {
-            let (first, count) = (i * part, part.min(pixels - i * part));
-            let mut sums = vec![0.0; channels];
-            // SAFETY: the part's pixels exist.
-            unsafe {
-                let y = y.map(|y| (y.pixel(first).cast_const(), y.pixel_stride));
-                sum_rows(isa, (x.pixel(first).cast_const(), x.pixel_stride), y, count, &mut sums);
-            }
-            sums
-        })
-        .collect();
+    let mut sums = vec![0.0; pixels.div_ceil(part) * channels];
+    team::for_each_chunk(&mut sums, channels, |i, sums| {
+        let (first, count) = (i * part, part.min(pixels - i * part));
+        // SAFETY: the part's pixels exist.
+        unsafe {
+            let y = y.map(|y| (y.pixel(first).cast_const(), y.pixel_stride));
+            sum_rows(isa, (x.pixel(first).cast_const(), x.pixel_stride), y, count, sums);
+        }
+    });
     for (c, out) in out.iter_mut().enumerate() {
-        *out = sums.iter().map(|s| f64::from(s[c])).sum::<f64>() as f32;
+        *out = sums.chunks(channels).map(|row| f64::from(row[c])).sum::<f64>() as f32;
     }
 }
 
@@ -221,7 +216,7 @@ unsafe fn sum_rows_impl<S: Simd, T: Element>(
 /// Tensors must be valid; y is `[n, 1, 1, c]`.
 pub(crate) unsafe fn global_avg_pool<T: Element>(x: Tensor<T>, y: Tensor<T>) {
     let [n, h, w, channels] = x.shape;
-    (0..n).into_par_iter().for_each(|image| {
+    team::for_each(n, |image| {
         let mut sums = vec![0.0f64; channels];
         for p in image * h * w..(image + 1) * h * w {
             for (c, sum) in sums.iter_mut().enumerate() {

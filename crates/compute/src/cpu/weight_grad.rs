@@ -5,14 +5,13 @@
 //! in order. Where tensors are bfloat16 the summed pixels go by pairs, and so both operands of a band are copied to rows
 //! of pairs first.
 
-use rayon::prelude::*;
-
 use crate::graph::ConvGeometry;
 
 use super::element::Element;
 use super::elementwise::for_channels;
 use super::scratch::{Shared, Tensor, copy_padded, floats, with_scratch};
 use super::simd::{Isa, Simd, dispatch};
+use super::team;
 use super::tile::{Init, MAX_TAPS, Product, Tap, Tile, Tiles};
 use super::turned::Turned;
 
@@ -46,7 +45,7 @@ const CUTS_OF_TURNED: Cuts =
 pub(crate) fn sum_chunks(partial: &[f32], chunks: usize, out: &mut [f32]) {
     const PART: usize = 4096;
     let len = out.len();
-    out.par_chunks_mut(PART).enumerate().for_each(|(part, out)| {
+    team::for_each_chunk(out, PART, |part, out| {
         let start = part * PART;
         out.copy_from_slice(&partial[start..start + out.len()]);
         for chunk in 1..chunks {
@@ -150,7 +149,7 @@ impl WeightGrad {
     ) {
         let len = self.len();
         let shared = Shared(partial.as_mut_ptr());
-        (0..self.chunks * self.slices).into_par_iter().for_each(|item| {
+        team::for_each(self.chunks * self.slices, |item| {
             let (chunk, slice) = (item / self.slices, item % self.slices);
             // SAFETY: each item writes its slice of its chunk's partial result.
             unsafe {

@@ -8,8 +8,6 @@
 mod transforms;
 mod weight_grad;
 
-use rayon::prelude::*;
-
 use crate::graph::ConvGeometry;
 
 use super::conv::{Epilogue, Weights};
@@ -18,6 +16,7 @@ use super::norm::Moments;
 use super::pack::Packing;
 use super::scratch::{Shared, Tensor, copy_padded, floats, with_scratch};
 use super::simd::Isa;
+use super::team;
 use super::tile::{Init, Product, Tap, Tile, Tiles};
 use super::transpose::transpose;
 use transforms::{IN, OUT, POINTS, Target, kernel_row, result_tile, source_tile};
@@ -199,10 +198,9 @@ impl Winograd {
         match moments {
             Some(moments) => {
                 assert_eq!(moments.len(), self.parts() * channels);
-                let bands = self.bands.par_iter();
-                bands.zip(moments.par_chunks_mut(channels)).for_each(|(band, m)| run(band, Some(m)));
+                team::for_each_chunk(moments, channels, |band, m| run(&self.bands[band], Some(m)));
             }
-            None => self.bands.par_iter().for_each(|band| run(band, None)),
+            None => team::for_each(self.bands.len(), |band| run(&self.bands[band], None)),
         }
     }
 

@@ -5,12 +5,11 @@
 //! tiles and one slice of the kernel's rows and columns, such that v, z and the sums of its slice stay in the
 //! second-level cache; the chunks' kernels are then summed in order. bfloat16 tiles stand by pairs, as they are summed. Chunks and slices follow from shapes alone.
 
-use rayon::prelude::*;
-
 use crate::graph::ConvGeometry;
 
 use super::super::scratch::{Shared, Tensor, floats, with_scratch};
 use super::super::simd::Isa;
+use super::super::team;
 use super::super::tile::{Init, Product, Tap, Tile, Tiles};
 use super::super::weight_grad::sum_chunks;
 use super::transforms::{IN, OUT, POINTS, kernel_grad_row, result_grad_tile, source_tile};
@@ -93,7 +92,7 @@ impl WinogradWeightGrad {
         let slices = (c.div_ceil(SLICE_ROWS), cols.div_ceil(SLICE_COLS));
         let tiles = self.output[0] * self.tile_rows * self.tile_cols;
         let shared = Shared(partial.as_mut_ptr());
-        (0..self.chunks * slices.0 * slices.1).into_par_iter().for_each(|item| {
+        team::for_each(self.chunks * slices.0 * slices.1, |item| {
             let (chunk, slice) = (item / (slices.0 * slices.1), item % (slices.0 * slices.1));
             let channels = even(c, SLICE_ROWS, slice / slices.1);
             let first = slice % slices.1 * SLICE_COLS;
