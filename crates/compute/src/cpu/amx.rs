@@ -9,6 +9,7 @@ use std::arch::asm;
 use std::cell::Cell;
 use std::sync::OnceLock;
 
+use super::ahead::Ahead;
 use super::element::{Bf16, Element};
 use super::scratch;
 use super::simd::{Avx512, Simd};
@@ -197,6 +198,7 @@ pub(crate) unsafe fn tile<C: Element, const VECTORS: usize>(
                 c_i: COLS,
                 cols: VECTORS * 16,
                 init: Init::C,
+                ahead: Ahead::NONE,
             });
         }
         let last = t.cols - (VECTORS - 1) * 16;

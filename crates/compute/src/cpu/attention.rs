@@ -6,6 +6,7 @@
 
 use crate::graph::Attention;
 
+use super::ahead::Ahead;
 use super::element::Element;
 use super::pack::to_elements;
 use super::scratch::{Tensor, floats, with_scratch};
@@ -173,6 +174,7 @@ unsafe fn multiply<T: Product>(
                     c_i: c.stride,
                     cols: tiles.panel().min(n - col),
                     init: if add { Init::C } else { Init::Zero },
+                    ahead: Ahead::NONE,
                 };
                 if plain { tiles.along_k_sums(rows, &tile) } else { tiles.along_i(rows, &tile) }
             }

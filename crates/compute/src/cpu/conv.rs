@@ -6,6 +6,7 @@
 
 use crate::graph::Activation;
 
+use super::ahead::Upcoming;
 use super::element::Element;
 use super::elementwise::activate_rows;
 use super::norm::{Moments, row_moments};
@@ -199,7 +200,7 @@ impl DenseConv {
                 if self.pointwise {
                     self.pointwise_part(&job, part, moments);
                 } else {
-                    self.band_part(&job, &self.bands[part], moments);
+                    self.band_part(&job, part, moments);
                 }
             }
         };
@@ -217,6 +218,9 @@ impl DenseConv {
         let first = part * self.part;
         let pixels = self.part.min(destination.pixels() - first);
         let depth = source.channels();
+        let mut upcoming = Upcoming::nothing();
+        let next = first + pixels;
+        upcoming.pixels(source, next, self.part.min(destination.pixels() - next));
         // SAFETY: pixels first..first + pixels exist in both tensors.
         unsafe {
             for (col, cols, width, offset) in self.packings[0].panels(tiles) {
@@ -241,6 +245,7 @@ impl DenseConv {
                         c_i: destination.pixel_stride,
                         cols,
                         init: epilogue.init(col),
+                        ahead: upcoming.take(depth / T::GROUP),
                     };
                     tiles.along_k(rows, &tile);
                 }
@@ -249,8 +254,9 @@ impl DenseConv {
         }
     }
 
-    unsafe fn band_part<T: Product>(&self, job: &Job<T>, band: &Band, moments: Option<&mut [Moments]>) {
+    unsafe fn band_part<T: Product>(&self, job: &Job<T>, part: usize, moments: Option<&mut [Moments]>) {
         let Job { isa, tiles, source, destination, packed, epilogue } = *job;
+        let band = &self.bands[part];
         let window = &self.windows[band.window];
         let packing = &self.packings[band.window];
         let (i0, i1) = band.rows;
@@ -260,6 +266,14 @@ impl DenseConv {
         let cols = window.source_cols();
         let tap_rows = window.tap_rows(depth);
         let packed_rows = tap_rows.next_multiple_of(T::GROUP);
+        let steps = window.row_offsets.len() * tap_rows.div_ceil(T::GROUP);
+        // The thread that has this band takes the next one too.
+        let mut upcoming = Upcoming::nothing();
+        if let Some(next) = self.bands.get(part + 1) {
+            let (first, rows) = self.windows[next.window].source_rows(next.rows.0, next.rows.1);
+            let (first, end) = (first.max(0) as usize, (first + rows as isize).clamp(0, h as isize) as usize);
+            upcoming.pixels(source, (next.image * h + first) * w, end.saturating_sub(first) * w);
+        }
         // SAFETY: the scratch buffer has the size of the padded window; destination pixels are the band's own.
         unsafe {
             with_scratch(floats::<T>(rows * cols * depth), |scratch| {
@@ -296,6 +310,7 @@ impl DenseConv {
                                 c_i: window.step.1 * destination.pixel_stride,
                                 cols: count,
                                 init: epilogue.init(col),
+                                ahead: upcoming.take(steps),
                             };
                             tiles.along_k(tile_rows, &tile);
                         }

@@ -57,6 +57,9 @@ pub(crate) trait Element: Copy + Default + Send + Sync + 'static {
     /// `n` elements as float32: all lanes, or the first and zeros.
     unsafe fn load_n<S: Simd>(p: *const Self, n: usize) -> S::V;
     unsafe fn store_n<S: Simd>(p: *mut Self, v: S::V, n: usize);
+    /// Two whole vectors that lie one after the other.
+    unsafe fn load_two<S: Simd>(p: *const Self) -> [S::V; 2];
+    unsafe fn store_two<S: Simd>(p: *mut Self, v: [S::V; 2]);
     /// A whole vector of groups.
     unsafe fn load_groups<S: Simd>(p: *const Self) -> S::V;
     /// One group in every lane.
@@ -93,6 +96,19 @@ impl Element for f32 {
     unsafe fn store_n<S: Simd>(p: *mut f32, v: S::V, n: usize) {
         // SAFETY: as above.
         unsafe { S::store_n(p, v, n) }
+    }
+    #[inline(always)]
+    unsafe fn load_two<S: Simd>(p: *const f32) -> [S::V; 2] {
+        // SAFETY: as above.
+        unsafe { [S::load(p), S::load(p.add(S::LANES))] }
+    }
+    #[inline(always)]
+    unsafe fn store_two<S: Simd>(p: *mut f32, v: [S::V; 2]) {
+        // SAFETY: as above.
+        unsafe {
+            S::store(p, v[0]);
+            S::store(p.add(S::LANES), v[1]);
+        }
     }
     #[inline(always)]
     unsafe fn load_groups<S: Simd>(p: *const f32) -> S::V {
@@ -154,6 +170,16 @@ impl Element for Bf16 {
     unsafe fn store_n<S: Simd>(p: *mut Bf16, v: S::V, n: usize) {
         // SAFETY: as above.
         unsafe { S::store_bf16(p.cast(), v, n) }
+    }
+    #[inline(always)]
+    unsafe fn load_two<S: Simd>(p: *const Bf16) -> [S::V; 2] {
+        // SAFETY: as above.
+        unsafe { S::load_bf16_two(p.cast()) }
+    }
+    #[inline(always)]
+    unsafe fn store_two<S: Simd>(p: *mut Bf16, v: [S::V; 2]) {
+        // SAFETY: as above.
+        unsafe { S::store_bf16_two(p.cast(), v) }
     }
     #[inline(always)]
     unsafe fn load_groups<S: Simd>(p: *const Bf16) -> S::V {
@@ -235,6 +261,13 @@ mod tests {
                 let (a, b) = (S::load_n(x.as_ptr().add(i), n), S::load_n(y.as_ptr().add(i), n));
                 T::store_n::<S>(stored.add(i), a, n);
                 S::store_n(back.as_mut_ptr().add(i), T::load_n::<S>(stored.add(i), n), n);
+                if i + 2 * S::LANES <= x.len() {
+                    let two = [a, S::load(x.as_ptr().add(i + S::LANES))];
+                    T::store_two::<S>(stored.add(i), two);
+                    let [_, second] = T::load_two::<S>(stored.add(i));
+                    S::store(back.as_mut_ptr().add(i + S::LANES), second);
+                    T::store_n::<S>(stored.add(i), T::load_two::<S>(stored.add(i))[0], n);
+                }
                 let dot = T::dot::<S>(T::group::<S>(a, b), T::group::<S>(b, a), S::zero());
                 S::store_n(dots.as_mut_ptr().add(i), dot, n);
             }

@@ -1,5 +1,6 @@
 //! The CPU device: float32 or bfloat16, SIMD, threads; the same bytes for any number of threads.
 
+mod ahead;
 #[cfg(target_arch = "x86_64")]
 mod amx;
 mod attention;

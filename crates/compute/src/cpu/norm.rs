@@ -7,7 +7,7 @@
 use crate::graph::Activation;
 
 use super::element::Element;
-use super::elementwise::{Act, for_channels, part_pixels, with_act};
+use super::elementwise::{Act, part_pixels, with_act};
 use super::scratch::Tensor;
 use super::simd::{Isa, MAX_LANES, Simd, dispatch};
 use super::team;
@@ -51,6 +51,59 @@ macro_rules! for_blocks {
     }};
 }
 
+/// As [`for_blocks`], but of two vectors and one.
+macro_rules! for_twos {
+    ($simd:ty, $channels:expr, |$c:ident, $n:ident, $v:ident| $body:expr) => {{
+        let channels = $channels;
+        let lanes = <$simd as Simd>::LANES;
+        let mut $c = 0;
+        let $n = lanes;
+        while $c + 2 * lanes <= channels {
+            const $v: usize = 2;
+            $body;
+            $c += 2 * lanes;
+        }
+        while $c < channels {
+            const $v: usize = 1;
+            let $n = lanes.min(channels - $c);
+            $body;
+            $c += lanes;
+        }
+    }};
+}
+
+/// A block's elements.
+#[inline(always)]
+unsafe fn load_block<S: Simd, T: Element, const V: usize>(p: *const T, n: usize) -> [S::V; V] {
+    // SAFETY: the caller's promise: V whole vectors, or one of n elements.
+    unsafe {
+        let mut out = [S::zero(); V];
+        for v in (0..V).step_by(2) {
+            if v + 1 < V {
+                [out[v], out[v + 1]] = T::load_two::<S>(p.add(v * S::LANES));
+            } else {
+                out[v] = T::load_n::<S>(p.add(v * S::LANES), n);
+            }
+        }
+        out
+    }
+}
+
+/// Stores a block's elements.
+#[inline(always)]
+unsafe fn store_block<S: Simd, T: Element, const V: usize>(p: *mut T, block: [S::V; V], n: usize) {
+    // SAFETY: the caller's promise.
+    unsafe {
+        for v in (0..V).step_by(2) {
+            if v + 1 < V {
+                T::store_two::<S>(p.add(v * S::LANES), [block[v], block[v + 1]]);
+            } else {
+                T::store_n::<S>(p.add(v * S::LANES), block[v], n);
+            }
+        }
+    }
+}
+
 /// A block's values of a row of parameters.
 #[inline(always)]
 unsafe fn block<S: Simd, const V: usize>(row: &[f32], c: usize, n: usize) -> [S::V; V] {
@@ -68,16 +121,17 @@ unsafe fn row_moments_impl<S: Simd, T: Element>(
     // SAFETY: the caller's promise.
     unsafe {
         for_blocks!(S, out.len(), |c, n, V| {
-            let at = |p: usize, v: usize| T::load_n::<S>(x.add(p * stride + c + v * S::LANES), n);
+            let row = |p: usize| load_block::<S, T, V>(x.add(p * stride + c), n);
             let inverse = S::splat(1.0 / pixels as f32);
             if T::GROUP == 2 {
                 // Rounded as the values are, one pass is enough: deviations from the first value lose digits only where it
                 // is an outlier.
-                let first: [S::V; V] = std::array::from_fn(|v| at(0, v));
+                let first = row(0);
                 let (mut sum, mut squares) = ([S::zero(); V], [S::zero(); V]);
                 for p in 0..pixels {
+                    let row = row(p);
                     for v in 0..V {
-                        let d = S::sub(at(p, v), first[v]);
+                        let d = S::sub(row[v], first[v]);
                         sum[v] = S::add(sum[v], d);
                         squares[v] = S::fma(d, d, squares[v]);
                     }
@@ -90,8 +144,8 @@ unsafe fn row_moments_impl<S: Simd, T: Element>(
             } else {
                 let mut sum = [S::zero(); V];
                 for p in 0..pixels {
-                    for (v, sum) in sum.iter_mut().enumerate() {
-                        *sum = S::add(*sum, at(p, v));
+                    for (sum, x) in sum.iter_mut().zip(row(p)) {
+                        *sum = S::add(*sum, x);
                     }
                 }
                 let mean = sum.map(|sum| S::mul(sum, inverse));
@@ -99,8 +153,9 @@ unsafe fn row_moments_impl<S: Simd, T: Element>(
                 // varies. What the deviations sum to is what the mean was rounded by.
                 let (mut rest, mut m2) = ([S::zero(); V], [S::zero(); V]);
                 for p in 0..pixels {
+                    let row = row(p);
                     for v in 0..V {
-                        let d = S::sub(at(p, v), mean[v]);
+                        let d = S::sub(row[v], mean[v]);
                         rest[v] = S::add(rest[v], d);
                         m2[v] = S::fma(d, d, m2[v]);
                     }
@@ -234,14 +289,20 @@ unsafe fn norm_rows_impl<S: Simd, T: Element>(
     unsafe {
         // Along memory's rows: streams that skip parts of them are slower than loading the parameters again.
         with_act!(activation, A => for p in 0..pixels {
-            for_channels!(S, affine.scale.len(), |c, n| {
-                let x = T::load_n::<S>(z.0.add(p * z.1 + c), n);
-                let [scale, shift] = [&affine.scale, &affine.shift].map(|row| S::load_n(row.as_ptr().add(c), n));
-                let mut u = A::value::<S, T>(S::fma(x, scale, shift));
-                if let Some(r) = residual {
-                    u = S::add(u, T::load_n::<S>(r.0.add(p * r.1 + c), n));
+            for_twos!(S, affine.scale.len(), |c, n, V| {
+                let x = load_block::<S, T, V>(z.0.add(p * z.1 + c), n);
+                let [scale, shift] = [&affine.scale, &affine.shift].map(|row| block::<S, V>(row, c, n));
+                let mut u = x;
+                for v in 0..V {
+                    u[v] = A::value::<S, T>(S::fma(x[v], scale[v], shift[v]));
                 }
-                T::store_n::<S>(y.0.add(p * y.1 + c), u, n)
+                if let Some(r) = residual {
+                    let r = load_block::<S, T, V>(r.0.add(p * r.1 + c), n);
+                    for v in 0..V {
+                        u[v] = S::add(u[v], r[v]);
+                    }
+                }
+                store_block::<S, T, V>(y.0.add(p * y.1 + c), u, n)
             })
         })
     }
@@ -299,17 +360,21 @@ unsafe fn grad_sums_impl<S: Simd, T: Element>(
                 [&affine.scale, &affine.shift, &affine.mean].map(|row| block::<S, V>(row, c, n));
             let (mut sum, mut sum_x) = ([S::zero(); V], [S::zero(); V]);
             for p in 0..pixels {
+                let place = dy.0.add(p * dy.1 + c);
+                let (x, dy) = (
+                    load_block::<S, T, V>(z.0.add(p * z.1 + c), n),
+                    load_block::<S, T, V>(place, n),
+                );
+                let mut du = dy;
                 for v in 0..V {
-                    let at = c + v * S::LANES;
-                    let x = T::load_n::<S>(z.0.add(p * z.1 + at), n);
-                    let u = S::fma(x, scale[v], shift[v]);
-                    let place = dy.0.add(p * dy.1 + at);
-                    let du = S::mul(A::slope::<S, T>(u), T::load_n::<S>(place, n));
-                    if keep {
-                        T::store_n::<S>(place, du, n);
-                    }
-                    sum[v] = S::add(sum[v], du);
-                    sum_x[v] = S::fma(du, S::sub(x, mean[v]), sum_x[v]);
+                    du[v] = S::mul(A::slope::<S, T>(S::fma(x[v], scale[v], shift[v])), dy[v]);
+                }
+                if keep {
+                    store_block::<S, T, V>(place, du, n);
+                }
+                for v in 0..V {
+                    sum[v] = S::add(sum[v], du[v]);
+                    sum_x[v] = S::fma(du[v], S::sub(x[v], mean[v]), sum_x[v]);
                 }
             }
             let inv_std = block::<S, V>(&affine.inv_std, c, n);
@@ -355,22 +420,29 @@ unsafe fn grad_rows_impl<S: Simd, T: Element>(
     // SAFETY: the caller's promise.
     unsafe {
         with_act!(activation, A => for p in 0..pixels {
-            for_channels!(S, affine.scale.len(), |c, n| {
-                let x = T::load_n::<S>(z.0.add(p * z.1 + c), n);
-                let [scale, shift] = [&affine.scale, &affine.shift].map(|row| S::load_n(row.as_ptr().add(c), n));
-                let u = S::fma(x, scale, shift);
-                let du = S::mul(A::slope::<S, T>(u), T::load_n::<S>(dy.0.add(p * dy.1 + c), n));
-                let mut out = S::mul(du, scale);
+            for_twos!(S, affine.scale.len(), |c, n, V| {
+                let x = load_block::<S, T, V>(z.0.add(p * z.1 + c), n);
+                let dy = load_block::<S, T, V>(dy.0.add(p * dy.1 + c), n);
+                let [scale, shift] = [&affine.scale, &affine.shift].map(|row| block::<S, V>(row, c, n));
+                let mut out = dy;
+                for v in 0..V {
+                    let u = S::fma(x[v], scale[v], shift[v]);
+                    out[v] = S::mul(S::mul(A::slope::<S, T>(u), dy[v]), scale[v]);
+                }
                 if let Some(grad) = grad {
-                    let [slope, offset] =
-                        [&grad.slope, &grad.offset].map(|row| S::load_n(row.as_ptr().add(c), n));
-                    out = S::sub(out, S::fma(x, slope, offset));
+                    let [slope, offset] = [&grad.slope, &grad.offset].map(|row| block::<S, V>(row, c, n));
+                    for v in 0..V {
+                        out[v] = S::sub(out[v], S::fma(x[v], slope[v], offset[v]));
+                    }
                 }
                 let to = dz.0.add(p * dz.1 + c);
                 if add {
-                    out = S::add(out, T::load_n::<S>(to, n));
+                    let there = load_block::<S, T, V>(to, n);
+                    for v in 0..V {
+                        out[v] = S::add(out[v], there[v]);
+                    }
                 }
-                T::store_n::<S>(to, out, n)
+                store_block::<S, T, V>(to, out, n)
             })
         })
     }

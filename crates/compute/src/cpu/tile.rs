@@ -9,10 +9,11 @@
 //! Where operands are bfloat16, k runs by pairs ([`Element::GROUP`]): B's rows hold pairs, and A's element is the pair of
 //! two neighbours in k, which is in place where A is contiguous in k and packed where it is contiguous in i.
 
+use super::ahead::Ahead;
 use super::element::{Bf16, Element};
 #[cfg(target_arch = "x86_64")]
 use super::simd::{Avx2, Avx512};
-use super::simd::{Isa, Portable, Simd, prefetch};
+use super::simd::{Isa, Portable, Simd, prefetch, prefetch_later};
 
 /// Vectors across a tile.
 pub(crate) const PANEL_VECTORS: usize = 2;
@@ -53,6 +54,8 @@ pub(crate) struct Tile<'a, T = f32, C = T> {
     pub c_i: usize,
     pub cols: usize,
     pub init: Init,
+    /// What is asked for meanwhile, a line a group of k.
+    pub ahead: Ahead,
 }
 
 pub(crate) type TileFn<T, C> = unsafe fn(&Tile<T, C>);
@@ -227,12 +230,15 @@ unsafe fn tile<
             }
         }
         let group = T::GROUP;
+        let mut ahead = t.ahead.from;
         let step = |i: usize| if ALONG_I { i * group } else { i * t.a_i };
         for tap in t.taps {
             let (mut a, mut b) = (tap.a, tap.b);
             // Contiguous in i, A is packed: its last group is filled up with zeros.
             let groups = if ALONG_I { t.k.div_ceil(group) } else { t.k / group };
             for _ in 0..groups {
+                prefetch_later(ahead);
+                ahead = ahead.wrapping_add(t.ahead.step);
                 let mut bv = [S::zero(); VECTORS];
                 for (v, x) in bv.iter_mut().enumerate() {
                     *x = T::load_groups::<S>(b.add(v * S::LANES * group));

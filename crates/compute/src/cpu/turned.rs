@@ -7,6 +7,7 @@
 
 use crate::graph::ConvGeometry;
 
+use super::ahead::Ahead;
 use super::element::Element;
 use super::simd::Isa;
 use super::tile::{Init, Product, Tap, Tile, Tiles};
@@ -115,6 +116,7 @@ impl Turned {
                         c_i: self.cols,
                         cols: panel.min(self.cols - col),
                         init,
+                        ahead: Ahead::NONE,
                     };
                     tiles.along_k_sums(rows, &tile);
                 }

@@ -7,6 +7,7 @@
 
 use crate::graph::ConvGeometry;
 
+use super::ahead::Upcoming;
 use super::element::Element;
 use super::elementwise::for_channels;
 use super::scratch::{Shared, Tensor, copy_padded, floats, with_scratch};
@@ -179,24 +180,49 @@ impl WeightGrad {
             .flat_map(|(kh, first)| split.iter().map(move |(m, rows)| (kh, first + m, rows)))
             .collect();
         let mine = &all[slice * all.len() / self.slices..(slice + 1) * all.len() / self.slices];
-        let bands = chunk * self.bands.len() / self.chunks..(chunk + 1) * self.bands.len() / self.chunks;
-        for (i, band) in self.bands[bands].iter().enumerate() {
-            let init = if i == 0 { Init::Zero } else { Init::C };
+        let bands_of =
+            |chunk| chunk * self.bands.len() / self.chunks..(chunk + 1) * self.bands.len() / self.chunks;
+        let bands = bands_of(chunk);
+        let after = bands_of(if slice + 1 < self.slices { chunk } else { chunk + 1 });
+        for i in bands.clone() {
+            let band = &self.bands[i];
+            let mut upcoming = self.upcoming(x, dy, if i + 1 < bands.end { i + 1 } else { after.start });
+            let init = if i == bands.start { Init::Zero } else { Init::C };
             // SAFETY: bands lie in the tensors; `mine` are rows of dW that no other item writes.
             unsafe {
                 self.with_operands(x, dy, band, |operands, scratch| {
                     if T::GROUP == 1 {
-                        self.multiply(tiles, operands, mine, init, out);
+                        self.multiply(tiles, operands, mine, init, &mut upcoming, out);
                     } else if self.turned {
                         let rows = Turned::new(self.geometry, self.input[3], self.output[3], &operands);
                         rows.multiply(isa, &operands, mine, init, scratch, out);
                     } else {
                         let pairs = self.pair_up(isa, operands, mine, scratch);
-                        self.multiply(tiles, pairs, mine, init, out);
+                        self.multiply(tiles, pairs, mine, init, &mut upcoming, out);
                     }
                 });
             }
         }
+    }
+
+    /// What a band reads of the tensors.
+    fn upcoming<T: Copy>(&self, x: Tensor<T>, dy: Tensor<T>, band: usize) -> Upcoming {
+        let mut upcoming = Upcoming::nothing();
+        if let Some(band) = self.bands.get(band) {
+            let g = &self.geometry;
+            let ([_, h, w, _], [_, oh, ow, _]) = (self.input, self.output);
+            if g.is_pointwise() {
+                upcoming.pixels(dy, band.start, band.end - band.start);
+                upcoming.pixels(x, band.start, band.end - band.start);
+            } else {
+                let first = (band.start * g.stride.0).saturating_sub(g.pad[0]);
+                let end = ((band.end - 1) * g.stride.0 + g.kernel.0).saturating_sub(g.pad[0]).min(h);
+                let pixel = (band.image * oh + band.start) * ow;
+                upcoming.pixels(dy, pixel, (band.end - band.start) * ow);
+                upcoming.pixels(x, (band.image * h + first) * w, end.saturating_sub(first) * w);
+            }
+        }
+        upcoming
     }
 
     /// Calls `f` with a band's operands, in place or copied with zeros around, and a scratch behind them that has room for
@@ -324,6 +350,7 @@ impl WeightGrad {
         from: Operands<T>,
         mine: &[(usize, usize, usize)],
         init: Init,
+        upcoming: &mut Upcoming,
         out: *mut f32,
     ) {
         let cols = self.output[3];
@@ -349,6 +376,7 @@ impl WeightGrad {
                         c_i: cols,
                         cols: tiles.panel().min(cols - col),
                         init,
+                        ahead: upcoming.take(from.rows * from.k.div_ceil(T::GROUP)),
                     };
                     tiles.along_i(rows, &tile);
                 }

@@ -24,6 +24,48 @@ const SIXTEENTHS: [f32; 16] = [
     1.9152066,
 ];
 
+/// Numbers of 16-bit elements, by 32-bit lane: `low(i)` in the lane's lower half, `high(i)` in its upper.
+const fn order(low: u16, high: u16) -> [u16; 32] {
+    let mut order = [0; 32];
+    let mut i = 0;
+    while i < 16 {
+        order[2 * i] = low + i as u16;
+        order[2 * i + 1] = high + i as u16;
+        i += 1;
+    }
+    order
+}
+
+/// Elements 0 to 15 to the lanes' upper halves, and 16 to 31.
+static WIDEN_FIRST: [u16; 32] = order(0, 0);
+static WIDEN_SECOND: [u16; 32] = order(16, 16);
+/// A register's two halves, and the lower halves of two registers, to pairs.
+static PAIR_HALVES: [u16; 32] = order(0, 16);
+static PAIR_ROWS: [u16; 32] = order(0, 32);
+
+/// bfloat16 numbers as float32, those that `order` names. One operation, where extending and shifting take two.
+#[inline(always)]
+unsafe fn widen(bits: __m512i, order: *const u16) -> __m512 {
+    // SAFETY: the caller's instruction set; the order has 32 elements.
+    unsafe {
+        let order = _mm512_loadu_si512(order.cast());
+        _mm512_castsi512_ps(_mm512_maskz_permutexvar_epi16(0xaaaa_aaaa, order, bits))
+    }
+}
+
+/// `n` elements, all 16 or the first and zeros.
+#[inline(always)]
+unsafe fn row(p: *const u16, n: usize) -> __m256i {
+    // SAFETY: the caller's promise.
+    unsafe {
+        if n >= 16 {
+            _mm256_loadu_si256(p.cast())
+        } else {
+            _mm256_maskz_loadu_epi16((1u32 << n).wrapping_sub(1) as u16, p.cast())
+        }
+    }
+}
+
 /// 16 lanes.
 #[derive(Clone, Copy)]
 pub(crate) struct Avx512;
@@ -120,13 +162,22 @@ impl Simd for Avx512 {
     }
     #[inline(always)]
     unsafe fn load_bf16(p: *const u16, n: usize) -> __m512 {
+        unsafe { widen(_mm512_castsi256_si512(row(p, n)), WIDEN_FIRST.as_ptr()) }
+    }
+    #[inline(always)]
+    unsafe fn load_bf16_two(p: *const u16) -> [__m512; 2] {
         unsafe {
-            let bits = if n >= 16 {
-                _mm256_loadu_si256(p.cast())
-            } else {
-                _mm256_maskz_loadu_epi16((1u32 << n).wrapping_sub(1) as u16, p.cast())
-            };
-            _mm512_castsi512_ps(_mm512_slli_epi32::<16>(_mm512_cvtepu16_epi32(bits)))
+            let bits = _mm512_loadu_si512(p.cast());
+            [widen(bits, WIDEN_FIRST.as_ptr()), widen(bits, WIDEN_SECOND.as_ptr())]
+        }
+    }
+    #[inline(always)]
+    unsafe fn store_bf16_two(p: *mut u16, [first, second]: [__m512; 2]) {
+        unsafe {
+            _mm512_storeu_si512(
+                p.cast(),
+                std::mem::transmute::<__m512bh, __m512i>(_mm512_cvtne2ps_pbh(second, first)),
+            )
         }
     }
     #[inline(always)]
@@ -143,10 +194,9 @@ impl Simd for Avx512 {
     #[inline(always)]
     unsafe fn pair_bf16(first: __m512, second: __m512) -> __m512 {
         unsafe {
-            let [low, high] = [first, second].map(|v| {
-                _mm512_cvtepu16_epi32(std::mem::transmute::<__m256bh, __m256i>(_mm512_cvtneps_pbh(v)))
-            });
-            _mm512_castsi512_ps(_mm512_or_si512(low, _mm512_slli_epi32::<16>(high)))
+            let halves = std::mem::transmute::<__m512bh, __m512i>(_mm512_cvtne2ps_pbh(second, first));
+            let order = _mm512_loadu_si512(PAIR_HALVES.as_ptr().cast());
+            _mm512_castsi512_ps(_mm512_permutexvar_epi16(order, halves))
         }
     }
     #[inline(always)]
@@ -156,14 +206,10 @@ impl Simd for Avx512 {
     #[inline(always)]
     unsafe fn interleave_bf16(first: *const u16, second: *const u16, n: usize) -> __m512 {
         unsafe {
-            let row = |p: *const u16| {
-                _mm512_cvtepu16_epi32(if n >= 16 {
-                    _mm256_loadu_si256(p.cast())
-                } else {
-                    _mm256_maskz_loadu_epi16((1u32 << n).wrapping_sub(1) as u16, p.cast())
-                })
-            };
-            _mm512_castsi512_ps(_mm512_or_si512(row(first), _mm512_slli_epi32::<16>(row(second))))
+            let first = _mm512_castsi256_si512(row(first, n));
+            let second = _mm512_castsi256_si512(row(second, n));
+            let order = _mm512_loadu_si512(PAIR_ROWS.as_ptr().cast());
+            _mm512_castsi512_ps(_mm512_permutex2var_epi16(first, order, second))
         }
     }
     #[inline(always)]

@@ -31,6 +31,18 @@ pub(crate) fn prefetch<T>(p: *const T) {
     let _ = p;
 }
 
+/// As [`prefetch`], to the second-level cache.
+#[inline(always)]
+pub(crate) fn prefetch_later<T>(p: *const T) {
+    // SAFETY: as above.
+    #[cfg(target_arch = "x86_64")]
+    unsafe {
+        std::arch::x86_64::_mm_prefetch::<{ std::arch::x86_64::_MM_HINT_T1 }>(p.cast());
+    }
+    #[cfg(not(target_arch = "x86_64"))]
+    let _ = p;
+}
+
 /// Most lanes of any instruction set.
 pub(crate) const MAX_LANES: usize = 16;
 
@@ -72,6 +84,21 @@ pub(crate) trait Simd: Copy {
     unsafe fn load_bf16(p: *const u16, n: usize) -> Self::V;
     /// The first `n` lanes to bfloat16, to the nearest, ties to even.
     unsafe fn store_bf16(p: *mut u16, v: Self::V, n: usize);
+    /// Two whole vectors that lie one after the other.
+    #[inline(always)]
+    unsafe fn load_bf16_two(p: *const u16) -> [Self::V; 2] {
+        // SAFETY: the caller's promise.
+        unsafe { [0, Self::LANES].map(|at| Self::load_bf16(p.add(at), Self::LANES)) }
+    }
+    /// Stores two whole vectors one after the other.
+    #[inline(always)]
+    unsafe fn store_bf16_two(p: *mut u16, v: [Self::V; 2]) {
+        // SAFETY: the caller's promise.
+        unsafe {
+            Self::store_bf16(p, v[0], Self::LANES);
+            Self::store_bf16(p.add(Self::LANES), v[1], Self::LANES);
+        }
+    }
     /// Pairs of bfloat16 numbers in 32-bit lanes, `first` in the lower half.
     unsafe fn pair_bf16(first: Self::V, second: Self::V) -> Self::V;
     /// The bits of both.

@@ -10,6 +10,7 @@ mod weight_grad;
 
 use crate::graph::ConvGeometry;
 
+use super::ahead::Ahead;
 use super::conv::{Epilogue, Weights};
 use super::element::{Element, Storage};
 use super::norm::Moments;
@@ -245,6 +246,7 @@ impl Winograd {
                                 c_i: panel,
                                 cols: width,
                                 init: Init::Zero,
+                                ahead: Ahead::NONE,
                             };
                             tiles.along_k_sums(rows, &tile);
                         }

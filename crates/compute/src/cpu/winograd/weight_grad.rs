@@ -7,6 +7,7 @@
 
 use crate::graph::ConvGeometry;
 
+use super::super::ahead::Ahead;
 use super::super::scratch::{Shared, Tensor, floats, with_scratch};
 use super::super::simd::Isa;
 use super::super::team;
@@ -216,6 +217,7 @@ unsafe fn multiply<T: Product>(
                         c_i: cols,
                         cols: tiles.panel().min(cols - col),
                         init,
+                        ahead: Ahead::NONE,
                     };
                     tiles.along_i(rows, &tile);
                 }
