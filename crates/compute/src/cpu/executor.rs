@@ -46,7 +46,6 @@ pub struct Executor {
     moments: Vec<Moments>,
     counts: Vec<usize>,
     /// Lent to norms.
-    totals: Vec<(f64, f64)>,
     lent: Lent,
     profile: Option<Profile>,
 }
@@ -140,7 +139,6 @@ impl Executor {
             buffer: Arena::new(0),
             moments: Vec::new(),
             counts: Vec::new(),
-            totals: Vec::new(),
             lent: Lent::default(),
             profile: None,
         }
@@ -581,7 +579,7 @@ impl Executor {
                     pool::max_pool_grad(isa, Pool { kernel, stride, pad }, x, dy, dx, add);
                 }
                 Step::Upsample2Grad { dy, dx, add } => {
-                    shape_ops::upsample2_grad(self.tensor::<T>(&dy), self.tensor::<T>(&dx), add);
+                    shape_ops::upsample2_grad(isa, self.tensor::<T>(&dy), self.tensor::<T>(&dx), add);
                 }
                 Step::AttentionGrad { attention, x, dy, dx, add } => {
                     let (x, dy, dx) = (self.tensor::<T>(&x), self.tensor::<T>(&dy), self.tensor::<T>(&dx));
@@ -608,7 +606,7 @@ impl Executor {
         state.batch_var.resize(info.channels, 0.0);
         state.pixels = pixels;
         let (mean, var) = (&mut state.batch_mean, &mut state.batch_var);
-        norm::combine(&self.moments, &self.counts, &mut self.totals, mean, var);
+        norm::combine(self.isa, &self.moments, &self.counts, mean, var);
         if info.batch_stats {
             let (mean, var) = (&state.batch_mean, &state.batch_var);
             state.affine.set(&state.gamma, &state.beta, mean, var, info.eps);

@@ -8,7 +8,7 @@ use crate::graph::Activation;
 
 use super::element::Element;
 use super::elementwise::{Act, part_pixels, with_act};
-use super::scratch::Tensor;
+use super::scratch::{Shared, Tensor};
 use super::simd::{Isa, MAX_LANES, Simd, dispatch};
 use super::team;
 
@@ -207,31 +207,54 @@ pub(crate) unsafe fn part_moments<T: Element>(
     });
 }
 
-/// Combines parts to `(mean, biased variance)` of each channel. `sums` is lent.
-pub(crate) fn combine(
-    moments: &[Moments],
-    counts: &[usize],
-    sums: &mut Vec<(f64, f64)>,
-    mean: &mut [f32],
-    var: &mut [f32],
-) {
+/// Channels that one thread combines at a time.
+const COMBINED: usize = 16;
+
+/// Combines parts to `(mean, biased variance)` of each channel.
+pub(crate) fn combine(isa: Isa, moments: &[Moments], counts: &[usize], mean: &mut [f32], var: &mut [f32]) {
     let channels = mean.len();
-    sums.clear();
-    sums.resize(channels, (0.0, 0.0));
+    let (means, vars) = (Shared(mean.as_mut_ptr()), Shared(var.as_mut_ptr()));
+    team::for_each(channels.div_ceil(COMBINED), |block| {
+        let first = block * COMBINED;
+        let rows = (moments, channels, first, COMBINED.min(channels - first));
+        // SAFETY: blocks are disjoint in both rows.
+        unsafe { combine_block(isa, rows, counts, means.get().add(first), vars.get().add(first)) }
+    });
+}
+
+/// Rows of all channels, and those from one on that count.
+type Rows<'a, T> = (&'a [T], usize, usize, usize);
+
+dispatch! {
+    /// One block of channels of [`combine`].
+    fn combine_block(rows: Rows<Moments>, counts: &[usize], mean: *mut f32, var: *mut f32) = combine_block_impl
+}
+
+#[inline(always)]
+unsafe fn combine_block_impl<S: Simd>(
+    (moments, channels, first, n): Rows<Moments>,
+    counts: &[usize],
+    mean: *mut f32,
+    var: *mut f32,
+) {
+    let (mut m, mut m2) = ([0.0f64; COMBINED], [0.0f64; COMBINED]);
     let mut total = 0.0;
     for (row, &count) in moments.chunks(channels).zip(counts) {
-        let n = count as f64;
-        let (share, weight) = (n / (total + n), total * n / (total + n));
-        for ((m, m2), part) in sums.iter_mut().zip(row) {
-            let delta = f64::from(part.mean) - *m;
-            *m2 += f64::from(part.m2) + delta * delta * weight;
-            *m += delta * share;
+        let part = count as f64;
+        let (share, weight) = (part / (total + part), total * part / (total + part));
+        for (i, part) in row[first..first + n].iter().enumerate() {
+            let delta = f64::from(part.mean) - m[i];
+            m2[i] += f64::from(part.m2) + delta * delta * weight;
+            m[i] += delta * share;
         }
-        total += n;
+        total += part;
     }
-    for ((m, m2), (mean, var)) in sums.iter().zip(mean.iter_mut().zip(var)) {
-        *mean = *m as f32;
-        *var = (m2 / total) as f32;
+    for i in 0..n {
+        // SAFETY: both rows have n channels from here on.
+        unsafe {
+            *mean.add(i) = m[i] as f32;
+            *var.add(i) = (m2[i] / total) as f32;
+        }
     }
 }
 
@@ -390,6 +413,23 @@ unsafe fn grad_sums_impl<S: Simd, T: Element>(
     }
 }
 
+dispatch! {
+    /// The sums of one block of channels over all parts: of `(du x, du)`.
+    fn total_block(rows: Rows<Sums>, totals: &mut [(f64, f64)]) = total_block_impl
+}
+
+#[inline(always)]
+unsafe fn total_block_impl<S: Simd>((sums, channels, first, n): Rows<Sums>, totals: &mut [(f64, f64)]) {
+    let mut block = [(0.0f64, 0.0f64); COMBINED];
+    for row in sums.chunks(channels) {
+        for (i, s) in row[first..first + n].iter().enumerate() {
+            block[i].0 += f64::from(s.du_x);
+            block[i].1 += f64::from(s.du);
+        }
+    }
+    totals.copy_from_slice(&block[..n]);
+}
+
 /// What turns du to dz: `dz = du * scale - z * slope - offset`, from the means over the batch.
 #[derive(Default)]
 pub(crate) struct GradAffine {
@@ -490,12 +530,12 @@ impl<T: Element> Backward<'_, T> {
         });
         totals.clear();
         totals.resize(channels, (0.0, 0.0));
-        for row in sums.chunks(channels) {
-            for ((d_scale, d_shift), s) in totals.iter_mut().zip(row) {
-                *d_shift += f64::from(s.du);
-                *d_scale += f64::from(s.du_x);
-            }
-        }
+        let (sums, rows) = (&*sums, channels);
+        team::for_each_chunk(totals, COMBINED, |block, totals| {
+            let rows = (&sums[..], rows, block * COMBINED, totals.len());
+            // SAFETY: the rows have the block's channels.
+            unsafe { total_block(isa, rows, totals) }
+        });
         grad.slope.clear();
         grad.offset.clear();
         if batch_stats {

@@ -35,11 +35,33 @@ pub(crate) unsafe fn upsample2<T: Element>(x: Tensor<T>, y: Tensor<T>) {
     });
 }
 
+dispatch! {
+    /// `to (+)= four[0] + four[1] + four[2] + four[3]`.
+    fn sum_of_four[T](four: [*const T; 4], channels: usize, to: *mut T, add: bool) = sum_of_four_impl
+}
+
+#[inline(always)]
+unsafe fn sum_of_four_impl<S: Simd, T: Element>(four: [*const T; 4], channels: usize, to: *mut T, add: bool) {
+    // SAFETY: the caller's promise.
+    unsafe {
+        for_channels!(S, channels, |c, n| {
+            let mut sum = T::load_n::<S>(four[0].add(c), n);
+            for from in &four[1..] {
+                sum = S::add(sum, T::load_n::<S>(from.add(c), n));
+            }
+            if add {
+                sum = S::add(T::load_n::<S>(to.add(c), n), sum);
+            }
+            T::store_n::<S>(to.add(c), sum, n)
+        })
+    }
+}
+
 /// The gradient of [`upsample2`]: sums of four.
 ///
 /// # Safety
 /// Tensors must be valid and of fitting shapes.
-pub(crate) unsafe fn upsample2_grad<T: Element>(dy: Tensor<T>, dx: Tensor<T>, add: bool) {
+pub(crate) unsafe fn upsample2_grad<T: Element>(isa: Isa, dy: Tensor<T>, dx: Tensor<T>, add: bool) {
     let [n, h, w, channels] = dx.shape;
     team::for_each(n * h, |row| {
         for col in 0..w {
@@ -48,11 +70,8 @@ pub(crate) unsafe fn upsample2_grad<T: Element>(dy: Tensor<T>, dx: Tensor<T>, ad
                 let to = dx.pixel(row * w + col);
                 let top = dy.pixel(2 * row * 2 * w + 2 * col);
                 let (right, below) = (dy.pixel_stride, 2 * w * dy.pixel_stride);
-                for c in 0..channels {
-                    let at = |offset: usize| (*top.add(offset + c)).to_f32();
-                    let sum = at(0) + at(right) + at(below) + at(below + right);
-                    *to.add(c) = T::from_f32(if add { (*to.add(c)).to_f32() + sum } else { sum });
-                }
+                let four = [0, right, below, below + right].map(|offset| top.add(offset).cast_const());
+                sum_of_four(isa, four, channels, to, add);
             }
         }
     });
