@@ -101,7 +101,12 @@ impl ConvRunner {
             Kernels::Dense {
                 forward: Gather::Winograd(Winograd::forward(group, &g, info.input, info.output)),
                 data_grad: info.data_grad.then(data_grad),
-                weight_grad: DenseWeightGrad::Winograd(WinogradWeightGrad::new(&g, info.input, info.output)),
+                weight_grad: DenseWeightGrad::Winograd(WinogradWeightGrad::new(
+                    group,
+                    &g,
+                    info.input,
+                    info.output,
+                )),
             }
         } else if g.groups == 1 {
             let direct = |windows, from, to| Gather::Direct(DenseConv::new(tiles, group, windows, from, to));

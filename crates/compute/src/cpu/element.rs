@@ -70,9 +70,6 @@ pub(crate) trait Element: Copy + Default + Send + Sync + 'static {
     unsafe fn dot<S: Simd>(a: S::V, b: S::V, acc: S::V) -> S::V;
     /// 1 / (1 + e^-x), as exactly as an element holds it.
     unsafe fn sigmoid<S: Simd>(x: S::V) -> S::V;
-    /// Stores as one half of groups: the first half writes whole groups, with zeros beside it, the second adds itself. Where
-    /// groups have one value, whole.
-    unsafe fn store_half<S: Simd>(groups: *mut Self, half: usize, v: S::V, n: usize);
     /// Two rows of float32 as groups; the second is not used where groups have one value.
     unsafe fn group<S: Simd>(first: S::V, second: S::V) -> S::V;
 }
@@ -134,11 +131,6 @@ impl Element for f32 {
     unsafe fn sigmoid<S: Simd>(x: S::V) -> S::V {
         // SAFETY: as above.
         unsafe { S::sigmoid(x) }
-    }
-    #[inline(always)]
-    unsafe fn store_half<S: Simd>(groups: *mut f32, _: usize, v: S::V, n: usize) {
-        // SAFETY: as above.
-        unsafe { S::store_n(groups, v, n) }
     }
     #[inline(always)]
     unsafe fn group<S: Simd>(first: S::V, _: S::V) -> S::V {
@@ -205,18 +197,6 @@ impl Element for Bf16 {
     unsafe fn sigmoid<S: Simd>(x: S::V) -> S::V {
         // SAFETY: as above.
         unsafe { S::sigmoid_rough(x) }
-    }
-    #[inline(always)]
-    unsafe fn store_half<S: Simd>(groups: *mut Bf16, half: usize, v: S::V, n: usize) {
-        // SAFETY: as above; the first half was written before the second is.
-        unsafe {
-            let pairs = if half == 0 {
-                S::pair_bf16(v, S::zero())
-            } else {
-                S::or(S::load_n(groups.cast(), n), S::pair_bf16(S::zero(), v))
-            };
-            S::store_n(groups.cast(), pairs, n);
-        }
     }
     #[inline(always)]
     unsafe fn group<S: Simd>(first: S::V, second: S::V) -> S::V {

@@ -131,10 +131,6 @@ impl Simd for Avx2 {
         }
     }
     #[inline(always)]
-    unsafe fn or(a: __m256, b: __m256) -> __m256 {
-        unsafe { _mm256_or_ps(a, b) }
-    }
-    #[inline(always)]
     unsafe fn interleave_bf16(first: *const u16, second: *const u16, n: usize) -> __m256 {
         unsafe {
             let bits = |p| _mm256_castps_si256(Self::load_bf16(p, n));

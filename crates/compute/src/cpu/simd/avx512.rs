@@ -200,10 +200,6 @@ impl Simd for Avx512 {
         }
     }
     #[inline(always)]
-    unsafe fn or(a: __m512, b: __m512) -> __m512 {
-        unsafe { _mm512_or_ps(a, b) }
-    }
-    #[inline(always)]
     unsafe fn interleave_bf16(first: *const u16, second: *const u16, n: usize) -> __m512 {
         unsafe {
             let first = _mm512_castsi256_si512(row(first, n));

@@ -101,8 +101,6 @@ pub(crate) trait Simd: Copy {
     }
     /// Pairs of bfloat16 numbers in 32-bit lanes, `first` in the lower half.
     unsafe fn pair_bf16(first: Self::V, second: Self::V) -> Self::V;
-    /// The bits of both.
-    unsafe fn or(a: Self::V, b: Self::V) -> Self::V;
     /// `n` pairs of the bfloat16 numbers of two rows; the other lanes zero.
     unsafe fn interleave_bf16(first: *const u16, second: *const u16, n: usize) -> Self::V;
     /// `acc` plus the products of two lanes' pairs.

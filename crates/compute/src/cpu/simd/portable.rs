@@ -98,10 +98,6 @@ impl Simd for Portable {
         map(first, second, |a, b| f32::from_bits(bits(a) | bits(b) << 16))
     }
     #[inline(always)]
-    unsafe fn or(a: [f32; N], b: [f32; N]) -> [f32; N] {
-        map(a, b, |a, b| f32::from_bits(a.to_bits() | b.to_bits()))
-    }
-    #[inline(always)]
     unsafe fn interleave_bf16(first: *const u16, second: *const u16, n: usize) -> [f32; N] {
         let bits = |p: *const u16, i: usize| if i < n { u32::from(unsafe { *p.add(i) }) } else { 0 };
         std::array::from_fn(|i| f32::from_bits(bits(first, i) | bits(second, i) << 16))

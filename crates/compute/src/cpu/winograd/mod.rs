@@ -5,8 +5,11 @@
 //! kernels' 36 matrices, and transformed back panel by panel of output channels. Transformed sources and kernels are stored
 //! as tensors are, their products always in float32.
 
+mod kernel;
+mod points;
 mod transforms;
 mod weight_grad;
+mod window;
 
 use crate::graph::ConvGeometry;
 
@@ -15,12 +18,15 @@ use super::conv::{Epilogue, Weights};
 use super::element::{Element, Storage};
 use super::norm::Moments;
 use super::pack::Packing;
-use super::scratch::{Shared, Tensor, copy_padded, floats, with_scratch};
+use super::scratch::{Shared, Tensor, floats, with_scratch};
 use super::simd::Isa;
 use super::team;
 use super::tile::{Init, Product, Tap, Tile, Tiles};
 use super::transpose::transpose;
-use transforms::{IN, OUT, POINTS, Target, kernel_row, result_tile, source_tile};
+use kernel::kernel_rows;
+use points::{IN, OUT, POINTS};
+use transforms::{Target, between, result_tile, source_strip};
+use window::Window;
 
 pub(crate) use weight_grad::WinogradWeightGrad;
 
@@ -28,9 +34,12 @@ pub(crate) use weight_grad::WinogradWeightGrad;
 const BAND_ELEMENTS: usize = 72 * 1024;
 /// Tiles of a band, where the map has as many.
 const BAND_TILES: usize = 28;
-/// Elements by which the matrices of neighbouring points are further apart than they are long, so that they do not fall
-/// into the same places of a cache.
-const SKEW: usize = 16;
+
+/// Elements from a matrix of `len` to that of the next point, of elements in groups of `group`: a line of the cache more than it is long,
+/// so that the points' matrices do not fall into the same places of a cache and no vector lies across two lines.
+fn apart(len: usize, group: usize) -> usize {
+    (len.div_ceil(16 * group) + 1) * 16 * group
+}
 
 /// A band of rows of tiles of one image.
 struct Band {
@@ -48,6 +57,8 @@ pub(crate) struct Winograd {
     tile_cols: usize,
     bands: Vec<Band>,
     packing: Packing,
+    /// Values of the stored element's groups.
+    group: usize,
 }
 
 /// Whether the algorithm is expected to take less time than the direct form, forward and in both gradients.
@@ -92,7 +103,7 @@ impl Winograd {
             .map(|(image, b)| Band { image, rows: (b * tile_rows / count, (b + 1) * tile_rows / count) })
             .collect();
         let packing = Packing { cols: out, rows: source[3].next_multiple_of(group) };
-        Winograd { source, destination, pad, tile_cols, bands, packing }
+        Winograd { source, destination, pad, tile_cols, bands, packing, group }
     }
 
     /// The forward pass of a geometry.
@@ -107,7 +118,7 @@ impl Winograd {
 
     /// Elements between the packed matrices of neighbouring points.
     fn packed_stride(&self, tiles: &Tiles) -> usize {
-        self.packing.len(tiles) + SKEW
+        apart(self.packing.len(tiles), self.group)
     }
 
     /// Elements of the packed weights.
@@ -134,13 +145,13 @@ impl Winograd {
         let stride = self.packed_stride(tiles);
         let pack = |taps: [*const f32; 9]| {
             for (start, count, width, offset) in self.packing.panels(tiles) {
-                for row in 0..self.source[3] {
+                for row in (0..self.source[3]).step_by(T::GROUP) {
                     // SAFETY: each tap is a matrix of `rows` x `cols`; the packed one has a row of the panel's width.
                     unsafe {
                         let taps = taps.map(|tap| tap.add(row * cols + start));
+                        let next = (row + 1 < self.source[3]).then_some(cols);
                         let scale = scale.map(|s| s[start..].as_ptr());
-                        let to = out.add(offset + row / T::GROUP * width * T::GROUP);
-                        kernel_row(isa, taps, count, scale, to, stride, row % T::GROUP);
+                        kernel_rows(isa, taps, next, count, scale, out.add(offset + row * width), stride);
                     }
                 }
             }
@@ -221,16 +232,17 @@ impl Winograd {
         let [_, oh, ow, _] = self.destination;
         let count = (band.rows.1 - band.rows.0) * self.tile_cols;
         let panel = tiles.panel();
-        let (in_stride, out_stride) = (count * depth + SKEW, count * panel + SKEW);
+        let (in_stride, out_stride) = (apart(count * depth, T::GROUP), apart(count * panel, 1));
         let stride = self.packed_stride(tiles);
         let source_len = floats::<T>(POINTS * in_stride);
-        with_scratch(source_len + POINTS * out_stride + floats::<T>(POINTS * depth), |scratch| {
-            // SAFETY: the scratch has room for the band's matrices and one tile's patch; tiles lie in their tensors.
+        let between_len = between(band.rows.1 - band.rows.0);
+        with_scratch(source_len + POINTS * out_stride + between_len, |scratch| {
+            // SAFETY: the scratch has room for the band's matrices and a strip of rows; tiles lie in their tensors.
             unsafe {
                 let products = scratch.add(source_len);
-                let patch = products.add(POINTS * out_stride).cast::<T>();
+                let between = products.add(POINTS * out_stride);
                 let scratch = scratch.cast::<T>();
-                self.source_tiles(isa, source, band, patch, scratch, in_stride);
+                self.source_tiles(isa, source, band, between, scratch, in_stride);
                 for (col, cols, width, offset) in self.packing.panels(tiles) {
                     for point in 0..POINTS {
                         for (first, rows) in tiles.split_rows(count).iter() {
@@ -279,48 +291,23 @@ impl Winograd {
         isa: Isa,
         source: Tensor<T>,
         band: &Band,
-        patch: *mut T,
+        between: *mut f32,
         to: *mut T,
         to_stride: usize,
     ) {
         let [_, h, w, depth] = self.source;
         let step = source.pixel_stride;
-        for row in band.rows.0..band.rows.1 {
-            for col in 0..self.tile_cols {
-                let y = (row * OUT) as isize - self.pad.0 as isize;
-                let x = (col * OUT) as isize - self.pad.1 as isize;
-                let tile = (row - band.rows.0) * self.tile_cols + col;
-                // SAFETY: a tile that the image does not hold whole goes through the patch.
-                unsafe {
-                    let image = source.pixel(band.image * h * w);
-                    let (from, steps) = window(image, [h, w, depth], step, (y, x), IN, patch);
-                    source_tile(isa, from, steps, depth, to.add(tile * depth), to_stride, None);
-                }
+        let tiles = band.rows.1 - band.rows.0;
+        let y = (band.rows.0 * OUT) as isize - self.pad.0 as isize;
+        for col in 0..self.tile_cols {
+            let x = (col * OUT) as isize - self.pad.1 as isize;
+            // SAFETY: the window reads what its image has; the matrices hold the band's tiles.
+            unsafe {
+                let image = source.pixel(band.image * h * w);
+                let from = Window::new(image, (h, w), step, (y, x), (tiles * OUT + IN - OUT, IN));
+                let to = to.add(col * depth);
+                source_strip(isa, from, tiles, depth, between, to, to_stride, self.tile_cols * depth);
             }
         }
     }
-}
-
-/// A window of `side` x `side` pixels from `(y, x)` on: in place, or where it crosses the image's edge, copied to `patch`
-/// with zeros. Gives its first element and the steps between its rows and columns.
-///
-/// # Safety
-/// The image must be valid, `patch` have room for the window.
-unsafe fn window<T: Copy>(
-    image: *const T,
-    [h, w, c]: [usize; 3],
-    step: usize,
-    (y, x): (isize, isize),
-    side: usize,
-    patch: *mut T,
-) -> (*const T, (usize, usize)) {
-    let inside = |from: isize, size: usize| from >= 0 && from as usize + side <= size;
-    // SAFETY: the caller's promise.
-    unsafe {
-        if inside(y, h) && inside(x, w) {
-            return (image.add((y as usize * w + x as usize) * step), (w * step, step));
-        }
-        copy_padded(image, [h, w, c], step, (y, side), (x, side), patch);
-    }
-    (patch, (side * c, c))
 }

@@ -1,156 +1,92 @@
-//! The transforms of F(4x4, 3x3), vectorised over channels.
+//! Tiles of tensors to matrices and back, vectorised over channels.
 //!
-//! Toom-Cook with the points 0, ±p, ±q and infinity, p = 1 / sqrt(2) and q = sqrt(2). The usual points 0, ±1, ±2 need no
-//! more operations but cost four times the accuracy: these are reciprocal, which keeps all three matrices' entries
-//! near 1 (their squares are 1/2 and 2, so that most factors are exact).
-
-// Columns of arrays of arrays: an iterator over rows would not say what is meant.
-#![allow(clippy::needless_range_loop)]
+//! A transform has two passes: along rows, then along columns.
 
 use super::super::element::Element;
 use super::super::elementwise::for_channels;
-use super::super::simd::{Simd, dispatch};
+use super::super::simd::{MAX_LANES, Simd, dispatch};
+use super::points::{IN, OUT, result, result_grad, source};
+use super::window::Window;
 
-/// Rows and columns of a tile of the source, and of products.
-pub(super) const IN: usize = 6;
-/// Rows and columns of a tile of the destination.
-pub(super) const OUT: usize = 4;
-/// Products a tile and pair of channels.
-pub(super) const POINTS: usize = IN * IN;
+/// Elements that [`source_strip`] and the groups' transforms need for what lies between their two passes, for `tiles` tiles.
+pub(super) fn between(tiles: usize) -> usize {
+    (tiles * IN).max(2 * IN) * IN * MAX_LANES
+}
 
-const P: f32 = std::f32::consts::FRAC_1_SQRT_2;
-const Q: f32 = std::f32::consts::SQRT_2;
-const P3: f32 = P * 0.5;
-const Q3: f32 = Q * 2.0;
-
-/// B^T d: what a row or column of the source becomes.
+/// The first pass over a tile of the source: `n` channels from `c` on of `rows` rows, each transformed to `IN` vectors. They go
+/// through memory, not by the compiler's choice of registers, of which there are too few for either pass after the other.
 #[inline(always)]
-unsafe fn source<S: Simd>(d: [S::V; 6]) -> [S::V; 6] {
-    // SAFETY: vectors of the caller's instruction set.
+unsafe fn source_rows<S: Simd, T: Element>(from: &Window<T>, rows: usize, c: usize, n: usize, to: *mut f32) {
+    // SAFETY: the caller's promise.
     unsafe {
-        let s = |x| S::splat(x);
-        let (even_p, odd_p) = (S::fma(s(-2.0), d[2], d[4]), S::fma(s(-2.0), d[1], d[3]));
-        let (even_q, odd_q) = (S::fma(s(-0.5), d[2], d[4]), S::fma(s(-0.5), d[1], d[3]));
-        [
-            S::fma(s(-2.5), d[2], S::add(d[0], d[4])),
-            S::fma(s(P), odd_p, even_p),
-            S::fma(s(-P), odd_p, even_p),
-            S::fma(s(Q), odd_q, even_q),
-            S::fma(s(-Q), odd_q, even_q),
-            S::fma(s(-2.5), d[3], S::add(d[1], d[5])),
-        ]
+        for i in 0..rows {
+            let row = source::<S>(T::GROUP == 1, from.row::<S, IN>(i, c, n));
+            store_row::<S, IN>(row, to.add(i * IN * S::LANES));
+        }
     }
 }
 
-/// A^T m: what products become.
+/// The same over a tile of the result's gradient.
 #[inline(always)]
-unsafe fn result<S: Simd>(m: [S::V; 6]) -> [S::V; 4] {
-    // SAFETY: as above.
+unsafe fn result_grad_rows<S: Simd, T: Element>(from: &Window<T>, c: usize, n: usize, to: *mut f32) {
+    // SAFETY: the caller's promise.
     unsafe {
-        let s = |x| S::splat(x);
-        let (sum_p, difference_p) = (S::add(m[1], m[2]), S::sub(m[1], m[2]));
-        let (sum_q, difference_q) = (S::add(m[3], m[4]), S::sub(m[3], m[4]));
-        [
-            S::add(m[0], S::add(sum_p, sum_q)),
-            S::fma(s(P), difference_p, S::mul(s(Q), difference_q)),
-            S::fma(s(0.5), sum_p, S::mul(s(2.0), sum_q)),
-            S::fma(s(P3), difference_p, S::fma(s(Q3), difference_q, m[5])),
-        ]
+        for i in 0..OUT {
+            let row = result_grad::<S>(from.row::<S, OUT>(i, c, n));
+            store_row::<S, IN>(row, to.add(i * IN * S::LANES));
+        }
     }
 }
 
-/// A y: what a row or column of the result's gradient becomes.
 #[inline(always)]
-unsafe fn result_grad<S: Simd>(y: [S::V; 4]) -> [S::V; 6] {
-    // SAFETY: as above.
-    unsafe {
-        let s = |x| S::splat(x);
-        let (even_p, even_q) = (S::fma(s(0.5), y[2], y[0]), S::fma(s(2.0), y[2], y[0]));
-        let odd_p = S::fma(s(P), y[1], S::mul(s(P3), y[3]));
-        let odd_q = S::fma(s(Q), y[1], S::mul(s(Q3), y[3]));
-        [
-            y[0],
-            S::add(even_p, odd_p),
-            S::sub(even_p, odd_p),
-            S::add(even_q, odd_q),
-            S::sub(even_q, odd_q),
-            y[3],
-        ]
+unsafe fn store_row<S: Simd, const N: usize>(row: [S::V; N], to: *mut f32) {
+    for (j, v) in row.into_iter().enumerate() {
+        // SAFETY: the caller's promise.
+        unsafe { S::store(to.add(j * S::LANES), v) };
     }
 }
 
-/// G g: what a row or column of a kernel becomes.
+/// Column `j` of `N` rows of `IN` vectors.
 #[inline(always)]
-unsafe fn kernel<S: Simd>(g: [S::V; 3]) -> [S::V; 6] {
-    // SAFETY: as above.
+unsafe fn load_column<S: Simd, const N: usize>(rows: *const f32, j: usize) -> [S::V; N] {
+    // SAFETY: the caller's promise.
     unsafe {
-        let s = |x| S::splat(x);
-        let even_p = S::fma(s(-1.0 / 3.0), g[2], S::mul(s(-2.0 / 3.0), g[0]));
-        let even_q = S::fma(s(1.0 / 3.0), g[2], S::mul(s(1.0 / 6.0), g[0]));
-        let (p, q) = (s(-P * 2.0 / 3.0), s(Q / 6.0));
-        [
-            g[0],
-            S::fma(p, g[1], even_p),
-            S::sub(even_p, S::mul(p, g[1])),
-            S::fma(q, g[1], even_q),
-            S::sub(even_q, S::mul(q, g[1])),
-            g[2],
-        ]
-    }
-}
-
-/// G^T u: what the products' gradients become.
-#[inline(always)]
-unsafe fn kernel_grad<S: Simd>(u: [S::V; 6]) -> [S::V; 3] {
-    // SAFETY: as above.
-    unsafe {
-        let s = |x| S::splat(x);
-        let (sum_p, difference_p) = (S::add(u[1], u[2]), S::sub(u[1], u[2]));
-        let (sum_q, difference_q) = (S::add(u[3], u[4]), S::sub(u[3], u[4]));
-        [
-            S::fma(s(-2.0 / 3.0), sum_p, S::fma(s(1.0 / 6.0), sum_q, u[0])),
-            S::fma(s(-P * 2.0 / 3.0), difference_p, S::mul(s(Q / 6.0), difference_q)),
-            S::fma(s(-1.0 / 3.0), sum_p, S::fma(s(1.0 / 3.0), sum_q, u[5])),
-        ]
+        let mut column = [S::zero(); N];
+        for (i, v) in column.iter_mut().enumerate() {
+            *v = S::load(rows.add((i * IN + j) * S::LANES));
+        }
+        column
     }
 }
 
 dispatch! {
-    /// One tile of the source to its `POINTS` vectors of channels, `to_stride` apart. `steps`: elements between the
-    /// tile's rows and between its columns. `half`: stored as that half of pairs of tiles ([`Element::store_half`]).
-    fn source_tile[T](
-        from: *const T, steps: (usize, usize), channels: usize, to: *mut T, to_stride: usize, half: Option<usize>,
-    ) = source_tile_impl
+    /// A strip of `tiles` tiles of the source, one below the other, whose rows that two of them share are transformed once: to
+    /// their `POINTS` vectors of channels, `to_stride` apart, of tiles `tile_step` apart. `between`: see [`between`].
+    fn source_strip[T](
+        from: Window<T>, tiles: usize, channels: usize, between: *mut f32, to: *mut T, to_stride: usize, tile_step: usize,
+    ) = source_strip_impl
 }
 
 #[inline(always)]
-unsafe fn source_tile_impl<S: Simd, T: Element>(
-    from: *const T,
-    steps: (usize, usize),
+unsafe fn source_strip_impl<S: Simd, T: Element>(
+    from: Window<T>,
+    tiles: usize,
     channels: usize,
+    between: *mut f32,
     to: *mut T,
     to_stride: usize,
-    half_of_pair: Option<usize>,
+    tile_step: usize,
 ) {
     // SAFETY: the caller's promise.
     unsafe {
         for_channels!(S, channels, |c, n| {
-            let mut half = [[S::zero(); IN]; IN];
-            for (i, half) in half.iter_mut().enumerate() {
-                let mut d = [S::zero(); IN];
-                for (j, d) in d.iter_mut().enumerate() {
-                    *d = T::load_n::<S>(from.add(i * steps.0 + j * steps.1 + c), n);
-                }
-                *half = source::<S>(d);
-            }
-            for j in 0..IN {
-                let column =
-                    source::<S>([half[0][j], half[1][j], half[2][j], half[3][j], half[4][j], half[5][j]]);
-                for (i, v) in column.into_iter().enumerate() {
-                    let to = to.add((i * IN + j) * to_stride);
-                    match half_of_pair {
-                        None => T::store_n::<S>(to.add(c), v, n),
-                        Some(half) => T::store_half::<S>(to.add(c * T::GROUP), half, v, n),
+            source_rows::<S, T>(&from, tiles * OUT + IN - OUT, c, n, between);
+            for t in 0..tiles {
+                let rows = between.add(t * OUT * IN * S::LANES);
+                for j in 0..IN {
+                    let column = source::<S>(true, load_column::<S, IN>(rows, j));
+                    for (i, v) in column.into_iter().enumerate() {
+                        T::store_n::<S>(to.add((i * IN + j) * to_stride + t * tile_step + c), v, n);
                     }
                 }
             }
@@ -159,41 +95,87 @@ unsafe fn source_tile_impl<S: Simd, T: Element>(
 }
 
 dispatch! {
-    /// One tile of the result's gradient to its `POINTS` vectors of channels.
-    /// As that half of pairs of tiles.
-    fn result_grad_tile[T](
-        from: *const T, steps: (usize, usize), channels: usize, to: *mut T, to_stride: usize, half: usize,
-    ) = result_grad_tile_impl
+    /// A group of tiles of the source ([`Element::GROUP`]; of one, the second is not read) to `POINTS` vectors of groups.
+    fn source_group[T](
+        from: [Window<T>; 2], channels: usize, between: *mut f32, to: *mut T, to_stride: usize,
+    ) = source_group_impl
 }
 
 #[inline(always)]
-unsafe fn result_grad_tile_impl<S: Simd, T: Element>(
-    from: *const T,
-    steps: (usize, usize),
+unsafe fn source_group_impl<S: Simd, T: Element>(
+    from: [Window<T>; 2],
     channels: usize,
+    between: *mut f32,
     to: *mut T,
     to_stride: usize,
-    half_of_pair: usize,
 ) {
     // SAFETY: the caller's promise.
     unsafe {
         for_channels!(S, channels, |c, n| {
-            let mut half = [[S::zero(); IN]; OUT];
-            for (i, half) in half.iter_mut().enumerate() {
-                let mut y = [S::zero(); OUT];
-                for (j, y) in y.iter_mut().enumerate() {
-                    *y = T::load_n::<S>(from.add(i * steps.0 + j * steps.1 + c), n);
-                }
-                *half = result_grad::<S>(y);
+            let other = between.add(IN * IN * S::LANES);
+            source_rows::<S, T>(&from[0], IN, c, n, between);
+            if T::GROUP > 1 {
+                source_rows::<S, T>(&from[1], IN, c, n, other);
             }
             for j in 0..IN {
-                let column = result_grad::<S>([half[0][j], half[1][j], half[2][j], half[3][j]]);
-                for (i, v) in column.into_iter().enumerate() {
-                    let to = to.add((i * IN + j) * to_stride + c * T::GROUP);
-                    T::store_half::<S>(to, half_of_pair, v, n);
-                }
+                let first = source::<S>(T::GROUP == 1, load_column::<S, IN>(between, j));
+                let second = if T::GROUP > 1 {
+                    source::<S>(T::GROUP == 1, load_column::<S, IN>(other, j))
+                } else {
+                    first
+                };
+                let to = to.add(j * to_stride + c * T::GROUP);
+                store_groups::<S, T, IN>([first, second], to, IN * to_stride, n);
             }
         })
+    }
+}
+
+dispatch! {
+    /// The same of the result's gradient.
+    fn result_grad_group[T](
+        from: [Window<T>; 2], channels: usize, between: *mut f32, to: *mut T, to_stride: usize,
+    ) = result_grad_group_impl
+}
+
+#[inline(always)]
+unsafe fn result_grad_group_impl<S: Simd, T: Element>(
+    from: [Window<T>; 2],
+    channels: usize,
+    between: *mut f32,
+    to: *mut T,
+    to_stride: usize,
+) {
+    // SAFETY: the caller's promise.
+    unsafe {
+        for_channels!(S, channels, |c, n| {
+            let other = between.add(OUT * IN * S::LANES);
+            result_grad_rows::<S, T>(&from[0], c, n, between);
+            if T::GROUP > 1 {
+                result_grad_rows::<S, T>(&from[1], c, n, other);
+            }
+            for j in 0..IN {
+                let first = result_grad::<S>(load_column::<S, OUT>(between, j));
+                let second =
+                    if T::GROUP > 1 { result_grad::<S>(load_column::<S, OUT>(other, j)) } else { first };
+                let to = to.add(j * to_stride + c * T::GROUP);
+                store_groups::<S, T, IN>([first, second], to, IN * to_stride, n);
+            }
+        })
+    }
+}
+
+/// Stores a column's vectors as groups, `step` apart; the second is not used where groups have one value.
+#[inline(always)]
+pub(super) unsafe fn store_groups<S: Simd, T: Element, const N: usize>(
+    [first, second]: [[S::V; N]; 2],
+    to: *mut T,
+    step: usize,
+    n: usize,
+) {
+    for i in 0..N {
+        // SAFETY: the caller's promise; a group has the bits of a float32.
+        unsafe { S::store_n(to.add(i * step).cast(), T::group::<S>(first[i], second[i]), n) };
     }
 }
 
@@ -227,102 +209,30 @@ unsafe fn result_tile_impl<S: Simd, T: Element>(
     // SAFETY: the caller's promise.
     unsafe {
         for_channels!(S, channels, |c, n| {
-            let mut half = [[S::zero(); OUT]; IN];
-            for (i, half) in half.iter_mut().enumerate() {
-                let mut m = [S::zero(); IN];
-                for (j, m) in m.iter_mut().enumerate() {
-                    *m = S::load_n(from.add((i * IN + j) * from_stride + c), n);
-                }
-                *half = result::<S>(m);
-            }
             let start = bias.map_or(S::zero(), |b| S::load_n(b.add(c), n));
-            for j in 0..size.1 {
-                let column =
-                    result::<S>([half[0][j], half[1][j], half[2][j], half[3][j], half[4][j], half[5][j]]);
-                for (i, v) in column.into_iter().enumerate().take(size.0) {
-                    let to = to.add(i * steps.0 + j * steps.1 + c);
-                    let v = S::add(v, if add { T::load_n::<S>(to, n) } else { start });
-                    T::store_n::<S>(to, v, n);
+            // Two columns at a time, so that all fits into registers: the even ones are formed from sums, the odd ones
+            // from differences.
+            for odd in [false, true] {
+                let mut half = [[S::zero(); IN]; 2];
+                for i in 0..IN {
+                    let mut m = [S::zero(); IN];
+                    for (j, m) in m.iter_mut().enumerate() {
+                        *m = S::load_n(from.add((i * IN + j) * from_stride + c), n);
+                    }
+                    let row = result::<S>(m);
+                    half[0][i] = row[usize::from(odd)];
+                    half[1][i] = row[2 + usize::from(odd)];
                 }
-            }
-        })
-    }
-}
-
-dispatch! {
-    /// Kernels to their `POINTS` vectors, for `channels` channels: the tap (ky, kx) at `taps[3 ky + kx]`; each value times
-    /// `scale`'s; stored as that half of pairs of rows.
-    fn kernel_row[T](
-        taps: [*const f32; 9], channels: usize, scale: Option<*const f32>, to: *mut T, to_stride: usize, half: usize,
-    ) = kernel_row_impl
-}
-
-#[inline(always)]
-unsafe fn kernel_row_impl<S: Simd, T: Element>(
-    taps: [*const f32; 9],
-    channels: usize,
-    scale: Option<*const f32>,
-    to: *mut T,
-    to_stride: usize,
-    half_of_pair: usize,
-) {
-    // SAFETY: the caller's promise.
-    unsafe {
-        for_channels!(S, channels, |c, n| {
-            let factor = scale.map_or(S::splat(1.0), |s| S::load_n(s.add(c), n));
-            let mut half = [[S::zero(); IN]; 3];
-            for (ky, half) in half.iter_mut().enumerate() {
-                let tap = |kx: usize| S::mul(S::load_n(taps[3 * ky + kx].add(c), n), factor);
-                *half = kernel::<S>([tap(0), tap(1), tap(2)]);
-            }
-            for j in 0..IN {
-                let column = kernel::<S>([half[0][j], half[1][j], half[2][j]]);
-                for (i, v) in column.into_iter().enumerate() {
-                    let to = to.add((i * IN + j) * to_stride + c * T::GROUP);
-                    T::store_half::<S>(to, half_of_pair, v, n);
-                }
-            }
-        })
-    }
-}
-
-dispatch! {
-    /// The products' gradients, `from_stride` apart, to the kernel's: the tap (ky, kx) at `to + (3 ky + kx) * to_stride`.
-    fn kernel_grad_row(
-        from: *const f32, from_stride: usize, channels: usize, to: *mut f32, to_stride: usize,
-    ) = kernel_grad_row_impl
-}
-
-#[inline(always)]
-unsafe fn kernel_grad_row_impl<S: Simd>(
-    from: *const f32,
-    from_stride: usize,
-    channels: usize,
-    to: *mut f32,
-    to_stride: usize,
-) {
-    // SAFETY: the caller's promise.
-    unsafe {
-        for_channels!(S, channels, |c, n| {
-            let mut half = [[S::zero(); 3]; IN];
-            for (i, half) in half.iter_mut().enumerate() {
-                let mut u = [S::zero(); IN];
-                for (j, u) in u.iter_mut().enumerate() {
-                    *u = S::load_n(from.add((i * IN + j) * from_stride + c), n);
-                }
-                *half = kernel_grad::<S>(u);
-            }
-            for kx in 0..3 {
-                let column = kernel_grad::<S>([
-                    half[0][kx],
-                    half[1][kx],
-                    half[2][kx],
-                    half[3][kx],
-                    half[4][kx],
-                    half[5][kx],
-                ]);
-                for (ky, v) in column.into_iter().enumerate() {
-                    S::store_n(to.add((3 * ky + kx) * to_stride + c), v, n);
+                for (k, half) in half.into_iter().enumerate() {
+                    let j = 2 * k + usize::from(odd);
+                    if j >= size.1 {
+                        continue;
+                    }
+                    for (i, v) in result::<S>(half).into_iter().enumerate().take(size.0) {
+                        let to = to.add(i * steps.0 + j * steps.1 + c);
+                        let v = S::add(v, if add { T::load_n::<S>(to, n) } else { start });
+                        T::store_n::<S>(to, v, n);
+                    }
                 }
             }
         })

@@ -2,8 +2,9 @@
 //!
 //! With v the transformed source and z the result's gradient transformed by A, the gradient of the transformed kernel is
 //! `sum over tiles v^T z` for each of the 36 points, and G^T brings it to the kernel. A work item takes one chunk of the
-//! tiles and one slice of the kernel's rows and columns, such that v, z and the sums of its slice stay in the
-//! second-level cache; the chunks' kernels are then summed in order. bfloat16 tiles stand by pairs, as they are summed. Chunks and slices follow from shapes alone.
+//! tiles and one slice of the kernel's rows and columns, such that v, z and the sums that are formed of them stay in the
+//! second-level cache; the chunks' kernels are then summed in order. bfloat16 tiles stand by pairs, as they are summed.
+//! Chunks and slices follow from shapes alone.
 
 use crate::graph::ConvGeometry;
 
@@ -13,21 +14,39 @@ use super::super::simd::Isa;
 use super::super::team;
 use super::super::tile::{Init, Product, Tap, Tile, Tiles};
 use super::super::weight_grad::sum_chunks;
-use super::transforms::{IN, OUT, POINTS, kernel_grad_row, result_grad_tile, source_tile};
-use super::{SKEW, window};
+use super::apart;
+use super::kernel::kernel_grad_row;
+use super::points::{IN, OUT, POINTS};
+use super::transforms::{between, result_grad_group, source_group};
+use super::window::Window;
 
-/// A run's transformed tiles stay under this many elements.
-const RUN_ELEMENTS: usize = 96 * 1024;
-/// Source channels of a slice at most.
-const SLICE_ROWS: usize = 64;
-/// Output channels of a slice at most.
-const SLICE_COLS: usize = 32;
-/// Tiles of a chunk at least, where the map has as many: the way back to the kernel costs as much as a few tiles.
-const CHUNK_TILES: usize = 48;
-/// Work items aimed at.
-const ITEMS: usize = 24;
-/// The chunks' kernels together stay under this many elements.
-const PARTIAL_ELEMENTS: usize = 1 << 20;
+/// How work is cut, by the stored element.
+#[derive(Clone, Copy)]
+struct Cuts {
+    /// A run's transformed tiles stay under this many elements.
+    run: usize,
+    /// Source channels of a slice at most.
+    rows: usize,
+    /// Output channels of a slice at most.
+    cols: usize,
+    /// Tiles of a chunk at least, where the map has as many: the way back to the kernel costs as much as a few tiles.
+    chunk: usize,
+    /// Work items aimed at.
+    items: usize,
+    /// The chunks' kernels together stay under this many elements.
+    partial: usize,
+    /// Source channels at most whose sums over one run are brought back to the kernel, where the runs are added; `None`: the
+    /// sums of all are kept over all runs.
+    block: Option<usize>,
+}
+
+const CUTS: Cuts =
+    Cuts { run: 96 * 1024, rows: 64, cols: 32, chunk: 48, items: 24, partial: 1 << 20, block: None };
+
+/// Pairs take half the memory and products half the time, so that runs are longer, parts are fewer and less is kept of the sums,
+/// which stay as large as they were.
+const CUTS_OF_PAIRS: Cuts =
+    Cuts { run: 480 * 1024, rows: 64, cols: 128, chunk: 24, items: 8, partial: 1 << 20, block: Some(28) };
 
 /// A weight gradient ready to run.
 pub(crate) struct WinogradWeightGrad {
@@ -36,6 +55,7 @@ pub(crate) struct WinogradWeightGrad {
     pad: (usize, usize),
     tile_rows: usize,
     tile_cols: usize,
+    cuts: Cuts,
     chunks: usize,
 }
 
@@ -51,19 +71,21 @@ struct Buffers<T> {
     z: (*mut T, usize),
     /// Sums `[36][channel][output channel]`.
     u: (*mut f32, usize),
-    patch: *mut T,
+    /// See [`between`].
+    between: *mut f32,
 }
 
 impl WinogradWeightGrad {
-    /// For an input and output of shapes `[n, h, w, c]`.
-    pub fn new(g: &ConvGeometry, input: [usize; 4], output: [usize; 4]) -> WinogradWeightGrad {
+    /// For an input and output of shapes `[n, h, w, c]`; `group` is the stored element's.
+    pub fn new(group: usize, g: &ConvGeometry, input: [usize; 4], output: [usize; 4]) -> WinogradWeightGrad {
+        let cuts = if group == 1 { CUTS } else { CUTS_OF_PAIRS };
         let (tile_rows, tile_cols) = (output[1].div_ceil(OUT), output[2].div_ceil(OUT));
         let (c, out) = (input[3], output[3]);
-        let slices = c.div_ceil(SLICE_ROWS) * out.div_ceil(SLICE_COLS);
+        let slices = c.div_ceil(cuts.rows) * out.div_ceil(cuts.cols);
         let tiles = output[0] * tile_rows * tile_cols;
-        let wanted = ITEMS.div_ceil(slices).min(tiles.div_ceil(CHUNK_TILES));
-        let chunks = wanted.min(PARTIAL_ELEMENTS / (9 * c * out)).max(1);
-        WinogradWeightGrad { input, output, pad: (g.pad[0], g.pad[1]), tile_rows, tile_cols, chunks }
+        let wanted = cuts.items.div_ceil(slices).min(tiles.div_ceil(cuts.chunk));
+        let chunks = wanted.min(cuts.partial / (9 * c * out)).max(1);
+        WinogradWeightGrad { input, output, pad: (g.pad[0], g.pad[1]), tile_rows, tile_cols, cuts, chunks }
     }
 
     /// Elements of `partial` that [`WinogradWeightGrad::run`] needs.
@@ -84,21 +106,20 @@ impl WinogradWeightGrad {
         out: &mut [f32],
     ) {
         let (c, cols) = (self.input[3], self.output[3]);
-        let even = |n: usize, most: usize, i: usize| {
-            let count = n.div_ceil(most);
-            let (first, end) = (i * n / count, (i + 1) * n / count);
-            (first, end - first)
-        };
+        let Cuts { rows: most_rows, cols: most_cols, .. } = self.cuts;
         // Whole panels of columns, but nearly equal numbers of rows.
-        let slices = (c.div_ceil(SLICE_ROWS), cols.div_ceil(SLICE_COLS));
+        let slices = (c.div_ceil(most_rows), cols.div_ceil(most_cols));
+        // Whole groups of tiles.
         let tiles = self.output[0] * self.tile_rows * self.tile_cols;
+        let groups = tiles.div_ceil(T::GROUP);
         let shared = Shared(partial.as_mut_ptr());
         team::for_each(self.chunks * slices.0 * slices.1, |item| {
             let (chunk, slice) = (item / (slices.0 * slices.1), item % (slices.0 * slices.1));
-            let channels = even(c, SLICE_ROWS, slice / slices.1);
-            let first = slice % slices.1 * SLICE_COLS;
-            let outputs = (first, SLICE_COLS.min(cols - first));
-            let range = chunk * tiles / self.chunks..(chunk + 1) * tiles / self.chunks;
+            let channels = part(c, slices.0, slice / slices.1);
+            let first = slice % slices.1 * most_cols;
+            let outputs = (first, most_cols.min(cols - first));
+            let (first, count) = part(groups, self.chunks, chunk);
+            let range = first * T::GROUP..((first + count) * T::GROUP).min(tiles);
             // SAFETY: each item writes its slice of its chunk's partial result.
             unsafe {
                 let to = shared.get().add(chunk * 9 * c * cols);
@@ -120,47 +141,61 @@ impl WinogradWeightGrad {
         to: *mut f32,
     ) {
         let (c, cols) = (channels.1, outputs.1);
-        let round = |n: usize| n.next_multiple_of(SKEW) + SKEW;
-        let most = (RUN_ELEMENTS / (POINTS * (c + cols))).max(1);
-        let count = range.len().div_ceil(most).max(1);
-        let longest = range.len().div_ceil(count);
-        let whole = longest.next_multiple_of(T::GROUP);
-        let (v_len, z_len, u_len) = (round(whole * c), round(whole * cols), round(c * cols));
-        let [v_floats, z_floats, patch_floats] =
-            [POINTS * v_len, POINTS * z_len, POINTS * c.max(cols)].map(floats::<T>);
-        with_scratch(v_floats + z_floats + POINTS * u_len + patch_floats, |scratch| {
+        let (all, all_cols) = (self.input[3], self.output[3]);
+        let most = (self.cuts.run / (POINTS * (c + cols))).max(T::GROUP);
+        let runs = range.len().div_ceil(most).max(1);
+        let groups = range.len().div_ceil(T::GROUP);
+        let whole = groups.div_ceil(runs) * T::GROUP;
+        // One block of all rows where sums are kept.
+        let blocks = self.cuts.block.map_or(1, |block| c.div_ceil(block));
+        let block_rows = c.div_ceil(blocks);
+        let (v_len, z_len, u_len) =
+            (apart(whole * c, T::GROUP), apart(whole * cols, T::GROUP), apart(block_rows * cols, 1));
+        let [v_floats, z_floats] = [POINTS * v_len, POINTS * z_len].map(floats::<T>);
+        with_scratch(v_floats + z_floats + POINTS * u_len + between(T::GROUP), |scratch| {
             // SAFETY: the scratch holds all four; the caller promises the rest.
             unsafe {
                 let z = scratch.add(v_floats);
                 let u = z.add(z_floats);
-                let patch = u.add(POINTS * u_len).cast::<T>();
+                let between = u.add(POINTS * u_len);
                 let buffers =
-                    Buffers { v: (scratch.cast(), v_len), z: (z.cast(), z_len), u: (u, u_len), patch };
-                for i in 0..count {
-                    let run = (range.start + i * range.len() / count)
-                        ..(range.start + (i + 1) * range.len() / count);
-                    for (t, tile) in run.clone().enumerate() {
-                        self.transform(isa, x, dy, tile, t, channels, outputs, &buffers);
+                    Buffers { v: (scratch.cast(), v_len), z: (z.cast(), z_len), u: (u, u_len), between };
+                for run in 0..runs {
+                    let (first, count) = part(groups, runs, run);
+                    let start = range.start + first * T::GROUP;
+                    let end = range.end.min(start + count * T::GROUP);
+                    for group in 0..count {
+                        let tiles = start + group * T::GROUP..end;
+                        self.transform(isa, x, dy, tiles, group, channels, outputs, &buffers);
                     }
-                    multiply(isa, run.len(), c, cols, if i == 0 { Init::Zero } else { Init::C }, &buffers);
-                }
-                let (all, all_cols) = (self.input[3], self.output[3]);
-                for row in 0..c {
-                    let to = to.add((channels.0 + row) * all_cols + outputs.0);
-                    kernel_grad_row(isa, u.add(row * cols), u_len, cols, to, all * all_cols);
+                    // Further runs are added to the sums, or to the kernel.
+                    let (keep, further) = (self.cuts.block.is_none(), run > 0);
+                    let init = if keep && further { Init::C } else { Init::Zero };
+                    for rows in (0..blocks).map(|block| part(c, blocks, block)) {
+                        multiply(isa, end - start, c, rows, cols, init, &buffers);
+                        if keep && run + 1 < runs {
+                            continue;
+                        }
+                        for row in 0..rows.1 {
+                            let to = to.add((channels.0 + rows.0 + row) * all_cols + outputs.0);
+                            let (from, steps) = (u.add(row * cols), (all * all_cols, all_cols));
+                            kernel_grad_row(isa, from, u_len, cols, to, steps, further && !keep);
+                        }
+                    }
                 }
             }
         });
     }
 
-    /// Transforms one tile of the source and of the result's gradient, to number `to` of a run.
+    /// Transforms a group of tiles of the source and of the result's gradient, the first ones of a range, to number `to` of a
+    /// run.
     #[allow(clippy::too_many_arguments)]
     unsafe fn transform<T: Product>(
         &self,
         isa: Isa,
         x: Tensor<T>,
         dy: Tensor<T>,
-        tile: usize,
+        tiles: std::ops::Range<usize>,
         to: usize,
         channels: Channels,
         outputs: Channels,
@@ -168,31 +203,41 @@ impl WinogradWeightGrad {
     ) {
         let [_, h, w, _] = self.input;
         let [_, oh, ow, _] = self.output;
-        let (row, col) = (tile / self.tile_cols, tile % self.tile_cols);
-        let (image, row) = (row / self.tile_rows, row % self.tile_rows);
-        let (top, left) = ((row * OUT) as isize, (col * OUT) as isize);
-        let patch = buffers.patch;
-        // SAFETY: windows lie in their tensors or are copied; the buffers hold the tile.
+        let (c, cols) = (channels.1, outputs.1);
+        let mut source = [Window::zeros(); 2];
+        let mut grad = source;
+        // SAFETY: windows read what their images have; the buffers hold the group.
         unsafe {
-            let at = (top - self.pad.0 as isize, left - self.pad.1 as isize);
-            let from = x.pixel(image * h * w).add(channels.0);
-            let (from, steps) = window(from, [h, w, channels.1], x.pixel_stride, at, IN, patch);
-            let (group, half) = (to / T::GROUP * T::GROUP, to % T::GROUP);
-            let v = buffers.v.0.add(group * channels.1);
-            source_tile(isa, from, steps, channels.1, v, buffers.v.1, Some(half));
-            let from = dy.pixel(image * oh * ow).add(outputs.0);
-            let (from, steps) = window(from, [oh, ow, outputs.1], dy.pixel_stride, (top, left), OUT, patch);
-            let z = buffers.z.0.add(group * outputs.1);
-            result_grad_tile(isa, from, steps, outputs.1, z, buffers.z.1, half);
+            for (i, tile) in tiles.take(T::GROUP).enumerate() {
+                let (row, col) = (tile / self.tile_cols, tile % self.tile_cols);
+                let (image, row) = (row / self.tile_rows, row % self.tile_rows);
+                let (top, left) = ((row * OUT) as isize, (col * OUT) as isize);
+                let at = (top - self.pad.0 as isize, left - self.pad.1 as isize);
+                let from = x.pixel(image * h * w).add(channels.0);
+                source[i] = Window::new(from, (h, w), x.pixel_stride, at, (IN, IN));
+                let from = dy.pixel(image * oh * ow).add(outputs.0);
+                grad[i] = Window::new(from, (oh, ow), dy.pixel_stride, (top, left), (OUT, OUT));
+            }
+            let to_v = buffers.v.0.add(to * T::GROUP * c);
+            source_group(isa, source, c, buffers.between, to_v, buffers.v.1);
+            let to_z = buffers.z.0.add(to * T::GROUP * cols);
+            result_grad_group(isa, grad, cols, buffers.between, to_z, buffers.z.1);
         }
     }
 }
 
-/// `u (+)= v^T z` at each point, over `count` tiles.
+/// The part of that number of `n` things cut into `parts` nearly equal ones: the first, and how many.
+fn part(n: usize, parts: usize, number: usize) -> (usize, usize) {
+    let (first, end) = (number * n / parts, (number + 1) * n / parts);
+    (first, end - first)
+}
+
+/// `u (+)= v^T z` at each point, over `count` tiles, for some of the `c` rows of v.
 unsafe fn multiply<T: Product>(
     isa: Isa,
     count: usize,
     c: usize,
+    (first, rows): Channels,
     cols: usize,
     init: Init,
     buffers: &Buffers<T>,
@@ -200,11 +245,11 @@ unsafe fn multiply<T: Product>(
     let tiles = Tiles::of(isa);
     for point in 0..POINTS {
         for col in (0..cols).step_by(tiles.panel()) {
-            for (m, rows) in tiles.split_rows(c).iter() {
+            for (m, rows) in tiles.split_rows(rows).iter() {
                 // SAFETY: the buffers hold these matrices; what is read past a row's end lies in the scratch.
                 unsafe {
                     let taps = [Tap {
-                        a: buffers.v.0.add(point * buffers.v.1 + m * T::GROUP).cast_const(),
+                        a: buffers.v.0.add(point * buffers.v.1 + (first + m) * T::GROUP).cast_const(),
                         b: buffers.z.0.add(point * buffers.z.1 + col * T::GROUP).cast_const(),
                     }];
                     let tile = Tile {
@@ -223,5 +268,64 @@ unsafe fn multiply<T: Product>(
                 }
             }
         }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::super::super::element::{Bf16, Storage};
+    use super::*;
+
+    /// However work is cut: odd numbers of tiles, several runs and blocks, sums kept or added in the kernel.
+    fn check<T: Product>(storage: Storage, tolerance: f64) {
+        let [n, h, w, c, out] = [3, 9, 13, 21, 37];
+        let g = ConvGeometry { kernel: (3, 3), stride: (1, 1), pad: [1; 4], groups: 1 };
+        let numbers = |len: usize, step: usize| -> Vec<T> {
+            (0..len + 64).map(|i| T::from_f32(((i * step) % 97) as f32 / 48.0 - 1.0)).collect()
+        };
+        let (mut x, mut dy) = (numbers(n * h * w * c, 31), numbers(n * h * w * out, 57));
+        let mut expected = vec![0.0f64; 9 * c * out];
+        for (tap, image, y, col) in
+            (0..9 * n * h * w).map(|i| (i % 9, i / 9 / h / w, i / 9 / w % h, i / 9 % w))
+        {
+            let (from_y, from_x) = (y + tap / 3, col + tap % 3);
+            if !(1..=h).contains(&from_y) || !(1..=w).contains(&from_x) {
+                continue;
+            }
+            let from = ((image * h + from_y - 1) * w + from_x - 1) * c;
+            let at = ((image * h + y) * w + col) * out;
+            for (i, o) in (0..c * out).map(|i| (i / out, i % out)) {
+                expected[(tap * c + i) * out + o] += f64::from(x[from + i].to_f32() * dy[at + o].to_f32());
+            }
+        }
+        let most = expected.iter().fold(0.0f64, |m, v| m.max(v.abs()));
+        let tensor = |data: &mut Vec<T>, channels: usize| Tensor {
+            data: Shared(data.as_mut_ptr()),
+            pixel_stride: channels,
+            shape: [n, h, w, channels],
+        };
+        let (x, dy) = (tensor(&mut x, c), tensor(&mut dy, out));
+        for isa in Isa::available() {
+            let isa = isa.for_storage(storage);
+            for block in [None, Some(4), Some(64)] {
+                let mut kernel = WinogradWeightGrad::new(T::GROUP, &g, [n, h, w, c], [n, h, w, out]);
+                kernel.cuts = Cuts { run: 6 * POINTS * (11 + 32), rows: 11, cols: 32, block, ..kernel.cuts };
+                kernel.chunks = 2;
+                let (mut partial, mut to) = (vec![0.0; kernel.partial_len()], vec![f32::NAN; 9 * c * out]);
+                // SAFETY: the tensors are as long as their shapes say, and a vector more.
+                unsafe { kernel.run(isa, x, dy, &mut partial, &mut to) };
+                for (got, expected) in to.iter().zip(&expected) {
+                    let error = (f64::from(*got) - expected).abs() / most;
+                    assert!(error < tolerance, "{isa:?} {block:?}: {got} {expected}");
+                }
+            }
+        }
+    }
+
+    #[test]
+    fn cuts_leave_the_gradient_as_it_is() {
+        check::<f32>(Storage::Float32, 1e-6);
+        // Transformed tiles are rounded to 1/512 of themselves, and these sums are small.
+        check::<Bf16>(Storage::Bf16, 2e-2);
     }
 }
