@@ -5,15 +5,17 @@
 //! kernels' 36 matrices, and transformed back panel by panel of output channels. Transformed sources and kernels are stored
 //! as tensors are, their products always in float32.
 
+mod cuts;
 mod kernel;
 mod points;
+mod sums;
 mod transforms;
 mod weight_grad;
 mod window;
 
 use crate::graph::ConvGeometry;
 
-use super::ahead::Ahead;
+use super::ahead::Upcoming;
 use super::conv::{Epilogue, Weights};
 use super::element::{Element, Storage};
 use super::norm::Moments;
@@ -203,16 +205,16 @@ impl Winograd {
         moments: Option<&mut [Moments]>,
     ) {
         let channels = destination.channels();
-        let run = |band: &Band, moments: Option<&mut [Moments]>| {
+        let run = |part: usize, moments: Option<&mut [Moments]>| {
             // SAFETY: bands are disjoint in the destination; the caller promises the rest.
-            unsafe { self.band(isa, source, destination, packed, &epilogue, band, moments) }
+            unsafe { self.band(isa, source, destination, packed, &epilogue, part, moments) }
         };
         match moments {
             Some(moments) => {
                 assert_eq!(moments.len(), self.parts() * channels);
-                team::for_each_chunk(moments, channels, |band, m| run(&self.bands[band], Some(m)));
+                team::for_each_chunk(moments, channels, |part, m| run(part, Some(m)));
             }
-            None => team::for_each(self.bands.len(), |band| run(&self.bands[band], None)),
+            None => team::for_each(self.bands.len(), |part| run(part, None)),
         }
     }
 
@@ -224,9 +226,11 @@ impl Winograd {
         destination: Tensor<T>,
         packed: Shared<T>,
         epilogue: &Epilogue<T>,
-        band: &Band,
+        part: usize,
         moments: Option<&mut [Moments]>,
     ) {
+        let band = &self.bands[part];
+        let mut upcoming = self.upcoming(source, destination, part);
         let tiles = Tiles::of(isa);
         let depth = self.source[3];
         let [_, oh, ow, _] = self.destination;
@@ -258,7 +262,7 @@ impl Winograd {
                                 c_i: panel,
                                 cols: width,
                                 init: Init::Zero,
-                                ahead: Ahead::NONE,
+                                ahead: upcoming.take(depth.div_ceil(T::GROUP)),
                             };
                             tiles.along_k_sums(rows, &tile);
                         }
@@ -283,6 +287,20 @@ impl Winograd {
         unsafe {
             epilogue.finish(isa, destination, (band.image * oh + first) * ow, end - first, ow, moments);
         }
+    }
+
+    /// What a band writes when its first products are formed, and what the next one reads, which the same thread takes.
+    fn upcoming<T: Copy>(&self, source: Tensor<T>, destination: Tensor<T>, part: usize) -> Upcoming {
+        let ([_, h, w, _], [_, oh, ow, _]) = (self.source, self.destination);
+        let mut upcoming = Upcoming::nothing();
+        let (first, end) = self.pixel_rows(&self.bands[part]);
+        upcoming.pixels(destination, (self.bands[part].image * oh + first) * ow, (end - first) * ow);
+        if let Some(next) = self.bands.get(part + 1) {
+            let first = (next.rows.0 * OUT).saturating_sub(self.pad.0);
+            let end = (next.rows.1 * OUT + IN - OUT).saturating_sub(self.pad.0).min(h);
+            upcoming.pixels(source, (next.image * h + first) * w, end.saturating_sub(first) * w);
+        }
+        upcoming
     }
 
     /// Transforms a band's tiles of the source.

@@ -213,17 +213,16 @@ unsafe fn result_tile_impl<S: Simd, T: Element>(
             // Two columns at a time, so that all fits into registers: the even ones are formed from sums, the odd ones
             // from differences.
             for odd in [false, true] {
-                let mut half = [[S::zero(); IN]; 2];
-                for i in 0..IN {
+                let (mut first, mut second) = ([S::zero(); IN], [S::zero(); IN]);
+                for (i, (a, b)) in first.iter_mut().zip(&mut second).enumerate() {
                     let mut m = [S::zero(); IN];
                     for (j, m) in m.iter_mut().enumerate() {
                         *m = S::load_n(from.add((i * IN + j) * from_stride + c), n);
                     }
                     let row = result::<S>(m);
-                    half[0][i] = row[usize::from(odd)];
-                    half[1][i] = row[2 + usize::from(odd)];
+                    (*a, *b) = (row[usize::from(odd)], row[2 + usize::from(odd)]);
                 }
-                for (k, half) in half.into_iter().enumerate() {
+                for (k, half) in [first, second].into_iter().enumerate() {
                     let j = 2 * k + usize::from(odd);
                     if j >= size.1 {
                         continue;

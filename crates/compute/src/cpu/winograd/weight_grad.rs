@@ -6,47 +6,23 @@
 //! second-level cache; the chunks' kernels are then summed in order. bfloat16 tiles stand by pairs, as they are summed.
 //! Chunks and slices follow from shapes alone.
 
+use std::ops::Range;
+
 use crate::graph::ConvGeometry;
 
-use super::super::ahead::Ahead;
+use super::super::ahead::Upcoming;
 use super::super::scratch::{Shared, Tensor, floats, with_scratch};
 use super::super::simd::Isa;
 use super::super::team;
-use super::super::tile::{Init, Product, Tap, Tile, Tiles};
+use super::super::tile::{Init, Product};
 use super::super::weight_grad::sum_chunks;
 use super::apart;
+use super::cuts::{CUTS, CUTS_OF_PAIRS, Channels, Cuts, part};
 use super::kernel::kernel_grad_row;
 use super::points::{IN, OUT, POINTS};
+use super::sums::{Buffers, multiply};
 use super::transforms::{between, result_grad_group, source_group};
 use super::window::Window;
-
-/// How work is cut, by the stored element.
-#[derive(Clone, Copy)]
-struct Cuts {
-    /// A run's transformed tiles stay under this many elements.
-    run: usize,
-    /// Source channels of a slice at most.
-    rows: usize,
-    /// Output channels of a slice at most.
-    cols: usize,
-    /// Tiles of a chunk at least, where the map has as many: the way back to the kernel costs as much as a few tiles.
-    chunk: usize,
-    /// Work items aimed at.
-    items: usize,
-    /// The chunks' kernels together stay under this many elements.
-    partial: usize,
-    /// Source channels at most whose sums over one run are brought back to the kernel, where the runs are added; `None`: the
-    /// sums of all are kept over all runs.
-    block: Option<usize>,
-}
-
-const CUTS: Cuts =
-    Cuts { run: 96 * 1024, rows: 64, cols: 32, chunk: 48, items: 24, partial: 1 << 20, block: None };
-
-/// Pairs take half the memory and products half the time, so that runs are longer, parts are fewer and less is kept of the sums,
-/// which stay as large as they were.
-const CUTS_OF_PAIRS: Cuts =
-    Cuts { run: 480 * 1024, rows: 64, cols: 128, chunk: 24, items: 8, partial: 1 << 20, block: Some(28) };
 
 /// A weight gradient ready to run.
 pub(crate) struct WinogradWeightGrad {
@@ -59,20 +35,12 @@ pub(crate) struct WinogradWeightGrad {
     chunks: usize,
 }
 
-/// A part of the channels: first, and how many.
-type Channels = (usize, usize);
-
-/// The buffers of a work item.
-#[derive(Clone, Copy)]
-struct Buffers<T> {
-    /// Transformed source `[36][group of tiles][channel]`, and elements between points.
-    v: (*mut T, usize),
-    /// Transformed gradient `[36][group of tiles][output channel]`.
-    z: (*mut T, usize),
-    /// Sums `[36][channel][output channel]`.
-    u: (*mut f32, usize),
-    /// See [`between`].
-    between: *mut f32,
+/// A work item: some of the tiles, and of the channels.
+struct Work {
+    chunk: usize,
+    tiles: Range<usize>,
+    channels: Channels,
+    outputs: Channels,
 }
 
 impl WinogradWeightGrad {
@@ -112,18 +80,24 @@ impl WinogradWeightGrad {
         // Whole groups of tiles.
         let tiles = self.output[0] * self.tile_rows * self.tile_cols;
         let groups = tiles.div_ceil(T::GROUP);
-        let shared = Shared(partial.as_mut_ptr());
-        team::for_each(self.chunks * slices.0 * slices.1, |item| {
+        let work_of = |item: usize| {
             let (chunk, slice) = (item / (slices.0 * slices.1), item % (slices.0 * slices.1));
             let channels = part(c, slices.0, slice / slices.1);
             let first = slice % slices.1 * most_cols;
             let outputs = (first, most_cols.min(cols - first));
             let (first, count) = part(groups, self.chunks, chunk);
-            let range = first * T::GROUP..((first + count) * T::GROUP).min(tiles);
+            let tiles = first * T::GROUP..((first + count) * T::GROUP).min(tiles);
+            Work { chunk, tiles, channels, outputs }
+        };
+        let count = self.chunks * slices.0 * slices.1;
+        let shared = Shared(partial.as_mut_ptr());
+        team::for_each(count, |item| {
+            let work = work_of(item);
+            let next = (item + 1 < count).then(|| work_of(item + 1));
             // SAFETY: each item writes its slice of its chunk's partial result.
             unsafe {
-                let to = shared.get().add(chunk * 9 * c * cols);
-                self.item(isa, x, dy, range, channels, outputs, to);
+                let to = shared.get().add(work.chunk * 9 * c * cols);
+                self.item(isa, x, dy, work, next, to);
             }
         });
         sum_chunks(partial, self.chunks, out);
@@ -135,11 +109,11 @@ impl WinogradWeightGrad {
         isa: Isa,
         x: Tensor<T>,
         dy: Tensor<T>,
-        range: std::ops::Range<usize>,
-        channels: Channels,
-        outputs: Channels,
+        work: Work,
+        next: Option<Work>,
         to: *mut f32,
     ) {
+        let Work { tiles: range, channels, outputs, .. } = work;
         let (c, cols) = (channels.1, outputs.1);
         let (all, all_cols) = (self.input[3], self.output[3]);
         let most = (self.cuts.run / (POINTS * (c + cols))).max(T::GROUP);
@@ -160,19 +134,27 @@ impl WinogradWeightGrad {
                 let between = u.add(POINTS * u_len);
                 let buffers =
                     Buffers { v: (scratch.cast(), v_len), z: (z.cast(), z_len), u: (u, u_len), between };
-                for run in 0..runs {
+                let tiles_of = |run: usize| {
                     let (first, count) = part(groups, runs, run);
                     let start = range.start + first * T::GROUP;
-                    let end = range.end.min(start + count * T::GROUP);
-                    for group in 0..count {
-                        let tiles = start + group * T::GROUP..end;
+                    start..range.end.min(start + count * T::GROUP)
+                };
+                for run in 0..runs {
+                    let Range { start, end } = tiles_of(run);
+                    let mut upcoming = match &next {
+                        _ if run + 1 < runs => self.upcoming(x, dy, tiles_of(run + 1), channels, outputs),
+                        Some(next) => self.upcoming(x, dy, next.tiles.clone(), next.channels, next.outputs),
+                        None => Upcoming::nothing(),
+                    };
+                    for (group, from) in (start..end).step_by(T::GROUP).enumerate() {
+                        let tiles = from..end;
                         self.transform(isa, x, dy, tiles, group, channels, outputs, &buffers);
                     }
                     // Further runs are added to the sums, or to the kernel.
                     let (keep, further) = (self.cuts.block.is_none(), run > 0);
                     let init = if keep && further { Init::C } else { Init::Zero };
                     for rows in (0..blocks).map(|block| part(c, blocks, block)) {
-                        multiply(isa, end - start, c, rows, cols, init, &buffers);
+                        multiply(isa, end - start, c, rows, cols, init, &buffers, &mut upcoming);
                         if keep && run + 1 < runs {
                             continue;
                         }
@@ -187,6 +169,33 @@ impl WinogradWeightGrad {
         });
     }
 
+    /// What the transforms of some tiles read.
+    fn upcoming<T: Copy>(
+        &self,
+        x: Tensor<T>,
+        dy: Tensor<T>,
+        tiles: Range<usize>,
+        channels: Channels,
+        outputs: Channels,
+    ) -> Upcoming {
+        let mut upcoming = Upcoming::nothing();
+        let (first, last) = (tiles.start / self.tile_cols, tiles.end.saturating_sub(1) / self.tile_cols);
+        let mut rows = |tensor: Tensor<T>, (channel, count): Channels, above: usize, size: usize| {
+            let [_, h, w, _] = tensor.shape;
+            let row = |tile_row: usize, offset: usize| {
+                let inside = (tile_row % self.tile_rows * OUT + offset).saturating_sub(above);
+                tile_row / self.tile_rows * h + inside.min(h)
+            };
+            let (from, end) = (row(first, 0), row(last, size));
+            let data = Shared(tensor.data.get().wrapping_add(channel));
+            let part = Tensor { data, shape: [1, h, w, count], ..tensor };
+            upcoming.pixels(part, from * w, end.saturating_sub(from) * w);
+        };
+        rows(x, channels, self.pad.0, IN);
+        rows(dy, outputs, 0, OUT);
+        upcoming
+    }
+
     /// Transforms a group of tiles of the source and of the result's gradient, the first ones of a range, to number `to` of a
     /// run.
     #[allow(clippy::too_many_arguments)]
@@ -195,7 +204,7 @@ impl WinogradWeightGrad {
         isa: Isa,
         x: Tensor<T>,
         dy: Tensor<T>,
-        tiles: std::ops::Range<usize>,
+        tiles: Range<usize>,
         to: usize,
         channels: Channels,
         outputs: Channels,
@@ -222,51 +231,6 @@ impl WinogradWeightGrad {
             source_group(isa, source, c, buffers.between, to_v, buffers.v.1);
             let to_z = buffers.z.0.add(to * T::GROUP * cols);
             result_grad_group(isa, grad, cols, buffers.between, to_z, buffers.z.1);
-        }
-    }
-}
-
-/// The part of that number of `n` things cut into `parts` nearly equal ones: the first, and how many.
-fn part(n: usize, parts: usize, number: usize) -> (usize, usize) {
-    let (first, end) = (number * n / parts, (number + 1) * n / parts);
-    (first, end - first)
-}
-
-/// `u (+)= v^T z` at each point, over `count` tiles, for some of the `c` rows of v.
-unsafe fn multiply<T: Product>(
-    isa: Isa,
-    count: usize,
-    c: usize,
-    (first, rows): Channels,
-    cols: usize,
-    init: Init,
-    buffers: &Buffers<T>,
-) {
-    let tiles = Tiles::of(isa);
-    for point in 0..POINTS {
-        for col in (0..cols).step_by(tiles.panel()) {
-            for (m, rows) in tiles.split_rows(rows).iter() {
-                // SAFETY: the buffers hold these matrices; what is read past a row's end lies in the scratch.
-                unsafe {
-                    let taps = [Tap {
-                        a: buffers.v.0.add(point * buffers.v.1 + (first + m) * T::GROUP).cast_const(),
-                        b: buffers.z.0.add(point * buffers.z.1 + col * T::GROUP).cast_const(),
-                    }];
-                    let tile = Tile {
-                        taps: &taps,
-                        k: count,
-                        a_i: T::GROUP,
-                        a_k: c * T::GROUP,
-                        b_k: cols * T::GROUP,
-                        c: buffers.u.0.add(point * buffers.u.1 + m * cols + col),
-                        c_i: cols,
-                        cols: tiles.panel().min(cols - col),
-                        init,
-                        ahead: Ahead::NONE,
-                    };
-                    tiles.along_i(rows, &tile);
-                }
-            }
         }
     }
 }
