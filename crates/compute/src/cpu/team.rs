@@ -1,22 +1,26 @@
 //! The threads of one pass, which go through its steps together.
 //!
 //! A pass has a thousand short loops. Between two of them a thread pool's workers fall asleep, and waking them takes about as
-//! long as the loop; here they wait awake. The thread that runs the pass opens each loop, all others join; each thread
+//! long as the loop; here they wait awake for a while. They sleep in the end, for whom they wait may have lost its processor
+//! to another thread and needs theirs. The thread that runs the pass opens each loop, all others join; each thread
 //! takes the items of its own share in order, so that what it wrote in one step is near it in the next, and then those that
 //! are left of the others' shares.
 //!
 //! Which thread takes an item never changes what the item computes.
 
 use std::cell::{Cell, UnsafeCell};
-use std::sync::Arc;
 use std::sync::atomic::{AtomicU64, AtomicUsize, Ordering};
+use std::sync::{Arc, Condvar, Mutex, PoisonError};
 
 use rayon::prelude::*;
 
 use super::scratch::Shared;
 
-/// Turns that a thread waits awake before it offers its processor to others: longer than most of what a pass does alone.
+/// Turns that a thread waits awake before it sleeps: some 30 microseconds, longer than most of what a pass does alone.
 const AWAKE: u32 = 4096;
+
+/// Turns after that in which it offers its processor to others: about a millisecond where nobody wants it.
+const YIELDING: u32 = 2000;
 
 /// The upper half of [`Team::state`] at the end of a pass.
 const END: u64 = u32::MAX as u64;
@@ -39,6 +43,10 @@ struct Team {
     current: UnsafeCell<Option<Loop<'static>>>,
     /// The next item of each thread's share.
     shares: Vec<Share>,
+    /// Threads that sleep until the state changes, or are about to.
+    asleep: AtomicUsize,
+    bed: Mutex<()>,
+    changed: Condvar,
 }
 
 // SAFETY: `current` is written by the leader alone, while no helper can enter or is inside (see `open`).
@@ -55,7 +63,14 @@ pub(crate) fn run<R: Send>(pool: &rayon::ThreadPool, pass: impl FnOnce() -> R + 
     pool.scope(|scope| {
         let me = rayon::current_thread_index().expect("a scope runs in its pool");
         let shares = (0..threads).map(|_| Share::default()).collect();
-        let team = Arc::new(Team { state: AtomicU64::new(0), current: UnsafeCell::new(None), shares });
+        let team = Arc::new(Team {
+            state: AtomicU64::new(0),
+            current: UnsafeCell::new(None),
+            shares,
+            asleep: AtomicUsize::new(0),
+            bed: Mutex::new(()),
+            changed: Condvar::new(),
+        });
         let helpers = Arc::clone(&team);
         if threads > 1 {
             scope.spawn_broadcast(move |_, context| {
@@ -109,7 +124,8 @@ impl<'a> Leading<'a> {
 impl Drop for Leading<'_> {
     fn drop(&mut self) {
         LEADING.set(None);
-        self.0.state.store(END << 32, Ordering::Release);
+        self.0.state.store(END << 32, Ordering::SeqCst);
+        self.0.wake();
     }
 }
 
@@ -135,7 +151,8 @@ impl Team {
             let body = std::mem::transmute::<&(dyn Fn(usize) + Sync), &'static (dyn Fn(usize) + Sync)>(body);
             *self.current.get() = Some((body, count));
         }
-        self.state.fetch_add(1 << 32, Ordering::Release);
+        self.state.fetch_add(1 << 32, Ordering::SeqCst);
+        self.wake();
         let _open = Open(self);
         self.work(me, (body, count));
     }
@@ -158,25 +175,65 @@ impl Team {
 
     /// Joins loop after loop, until the pass ends.
     fn help(&self, me: usize) {
-        let (mut seen, mut turns) = (0, 0);
+        let mut seen = 0;
         loop {
-            let state = self.state.load(Ordering::Acquire);
+            // An open loop that this thread has not been in, or the end.
+            let news = |state: u64| {
+                let turn = state >> 32;
+                turn == END || (!turn.is_multiple_of(2) && turn != seen)
+            };
+            let state = self.wait_for(news);
             let turn = state >> 32;
             if turn == END {
                 return;
             }
-            if turn.is_multiple_of(2) || turn == seen {
-                wait(&mut turns);
-                continue;
-            }
             // One more inside, if that loop is still open.
             if self.state.compare_exchange(state, state + 1, Ordering::AcqRel, Ordering::Relaxed).is_ok() {
-                (seen, turns) = (turn, 0);
+                seen = turn;
                 let _inside = Inside(self);
                 // SAFETY: the leader writes only when nobody is inside.
                 let current = unsafe { *self.current.get() };
                 self.work(me, current.expect("an open loop is there"));
             }
+        }
+    }
+
+    /// Waits for a state, awake at first.
+    fn wait_for(&self, wanted: impl Fn(u64) -> bool) -> u64 {
+        for _ in 0..AWAKE {
+            let state = self.state.load(Ordering::Acquire);
+            if wanted(state) {
+                return state;
+            }
+            std::hint::spin_loop();
+        }
+        for _ in 0..YIELDING {
+            let state = self.state.load(Ordering::Acquire);
+            if wanted(state) {
+                return state;
+            }
+            std::thread::yield_now();
+        }
+        let mut bed = self.bed.lock().unwrap_or_else(PoisonError::into_inner);
+        // Who changes the state looks afterwards whether someone sleeps; this one says so before it looks at the state. In
+        // this order at least one of the two sees the other.
+        self.asleep.fetch_add(1, Ordering::SeqCst);
+        loop {
+            let state = self.state.load(Ordering::SeqCst);
+            if wanted(state) {
+                self.asleep.fetch_sub(1, Ordering::Relaxed);
+                return state;
+            }
+            bed = self.changed.wait(bed).unwrap_or_else(PoisonError::into_inner);
+        }
+    }
+
+    /// After each change of the state that someone may wait for.
+    fn wake(&self) {
+        if self.asleep.load(Ordering::SeqCst) > 0 {
+            // Nobody is between its look at the state and its sleep while the lock is held.
+            let _bed = self.bed.lock().unwrap_or_else(PoisonError::into_inner);
+            self.changed.notify_all();
         }
     }
 }
@@ -187,10 +244,7 @@ struct Open<'a>(&'a Team);
 impl Drop for Open<'_> {
     fn drop(&mut self) {
         self.0.state.fetch_add(1 << 32, Ordering::AcqRel);
-        let mut turns = 0;
-        while self.0.state.load(Ordering::Acquire) & INSIDE != 0 {
-            wait(&mut turns);
-        }
+        self.0.wait_for(|state| state & INSIDE == 0);
     }
 }
 
@@ -199,16 +253,8 @@ struct Inside<'a>(&'a Team);
 
 impl Drop for Inside<'_> {
     fn drop(&mut self) {
-        self.0.state.fetch_sub(1, Ordering::Release);
-    }
-}
-
-fn wait(turns: &mut u32) {
-    *turns += 1;
-    if *turns < AWAKE {
-        std::hint::spin_loop();
-    } else {
-        std::thread::yield_now();
+        self.0.state.fetch_sub(1, Ordering::SeqCst);
+        self.0.wake();
     }
 }
 
@@ -246,6 +292,25 @@ mod tests {
                 }
             }
         }
+    }
+
+    #[test]
+    fn threads_that_fell_asleep_are_woken() {
+        let pool = pool(3);
+        let sum = AtomicUsize::new(0);
+        run(&pool, || {
+            for round in 0..50 {
+                // Alone for longer than the others wait awake; then one item keeps the others waiting.
+                std::thread::sleep(std::time::Duration::from_micros(300 * (round % 3)));
+                for_each(3, |i| {
+                    if i as u64 == round % 4 {
+                        std::thread::sleep(std::time::Duration::from_micros(500));
+                    }
+                    sum.fetch_add(i, Ordering::Relaxed);
+                });
+            }
+        });
+        assert_eq!(sum.load(Ordering::Relaxed), 150);
     }
 
     #[test]
