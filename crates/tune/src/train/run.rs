@@ -57,6 +57,8 @@ const MAX_BAD_BATCHES: u32 = 5;
 const SAMPLINGS: u32 = 20;
 /// What a run that adds classes tells of them, in its folder.
 const ADDED_CLASSES: &str = "added_classes.json";
+/// Compute threads up to which they draw the batches themselves.
+const FEW_THREADS: usize = 4;
 /// Batches of training images that are drawn.
 const DRAWN_BATCHES: usize = 3;
 
@@ -515,13 +517,20 @@ impl<'a> Run<'a> {
         self.push()
     }
 
+    /// Threads that draw batches ahead; 0: the threads that compute do it between two steps. Where there are few, others
+    /// would take their processors amid a step, and whoever waits for one that has lost its own waits for nothing.
+    fn workers(&self) -> usize {
+        let few = self.gpu.is_none() && self.step.pool().current_num_threads() <= FEW_THREADS;
+        if few && !self.recipe.is_given("workers") { 0 } else { start::workers(self.recipe) }
+    }
+
     fn loader_config(&self) -> LoaderConfig {
         let r = self.recipe;
         LoaderConfig {
             imgsz: r.imgsz,
             batch: (r.batch as usize).min(self.prepared.dataset.train.len()),
             seed: r.seed,
-            workers: start::workers(r),
+            workers: self.workers(),
             augment: start::augmentation(r),
             classify: (self.task() == Task::Classify).then(|| start::classify_augmentation(r)),
             close_mosaic: r.close_mosaic,
@@ -549,7 +558,7 @@ impl<'a> Run<'a> {
         let mut seen = 0;
         observer.epoch_start(self.counters.epoch + 1, self.recipe.epochs, batches);
         while self.counters.batch < batches {
-            let next = loader.next().ok_or(TrainError::LoaderEnded)??;
+            let next = self.step.pool().install(|| loader.next()).ok_or(TrainError::LoaderEnded)??;
             debug_assert_eq!(next.at, self.counters.position());
             let batch = next.batch;
             let has_images = !batch.images.is_empty();
