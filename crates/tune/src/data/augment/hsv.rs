@@ -8,6 +8,8 @@ use crate::data::rng::Draw;
 
 use super::config::AugmentConfig;
 
+mod wide;
+
 /// The gains of one sample.
 #[derive(Clone, Copy, Debug, PartialEq)]
 pub struct HsvGains {
@@ -64,10 +66,8 @@ impl HsvGains {
             )
         };
         let hue = |i: usize| {
-            let turned = (i as f64 + self.hue * 180.0).rem_euclid(180.0) as u8 % 180;
-            let place = f32::from(turned) * (6.0 / 180.0f32);
-            let sector = place.floor();
-            Hue { order: SECTORS[sector as usize % 6], fraction: place - sector }
+            let (sector, fraction) = place(f32::from(self.turned(i)));
+            Hue { order: SECTORS[sector as usize % 6], fraction }
         };
         let gain = |gain: f64| move |i: usize| f32::from((i as f64 * (1.0 + gain)) as u8) * (1.0 / 255.0f32);
         Tables {
@@ -79,14 +79,31 @@ impl HsvGains {
         }
     }
 
+    /// What a hue becomes, both in steps of 2 degrees.
+    fn turned(&self, hue: usize) -> u8 {
+        (hue as f64 + self.hue * 180.0).rem_euclid(180.0) as u8 % 180
+    }
+
     /// Changes the pixels in place; RGB, 3 bytes a pixel.
     pub fn apply(&self, pixels: &mut [u8]) {
         let tables = self.tables();
         let (pixels, _) = pixels.as_chunks_mut::<3>();
-        for pixel in pixels {
-            *pixel = convert(&tables, *pixel);
+        let arch = pulp::Arch::new();
+        // Without vector instructions that round, the tables are faster.
+        let arithmetic = wide::Arithmetic::of(self, &tables).filter(|_| !matches!(arch, pulp::Arch::Scalar));
+        match arithmetic {
+            Some(arithmetic) => arithmetic.apply(pixels, arch),
+            None => pixels.iter_mut().for_each(|pixel| *pixel = convert(&tables, *pixel)),
         }
     }
+}
+
+/// The sector of a hue in steps of 2 degrees, and the place within it.
+#[inline(always)]
+fn place(hue: f32) -> (f32, f32) {
+    let place = hue * (6.0 / 180.0f32);
+    let sector = place.floor();
+    (sector, place - sector)
 }
 
 fn convert(tables: &Tables, pixel: [u8; 3]) -> [u8; 3] {

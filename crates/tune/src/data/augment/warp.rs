@@ -9,6 +9,9 @@ use crate::data::raster::{FILL, Rgb8};
 use super::affine::Homography;
 use super::mosaic::Placement;
 
+#[cfg(target_arch = "x86_64")]
+mod four;
+
 /// One image on the canvas.
 #[derive(Clone, Copy, Debug)]
 pub struct Tile<'a> {
@@ -178,118 +181,46 @@ fn blend(taps: [u8; 4], wx: u32, wy: u32) -> u8 {
 
 /// A run of output pixels from `first` on whose four taps all lie in the tile.
 fn inner_run(tile: &Tile<'_>, xs: Ramp, ys: Ramp, first: usize, out: &mut [u8]) {
-    let image = tile.image;
-    let stride = image.width * 3;
-    let shift = |ramp: Ramp, by: isize| Ramp { start: ramp.start - ((by as i64) << BITS), ..ramp };
-    let (xs, ys) = (shift(xs, tile.place.left), shift(ys, tile.place.top));
-    let (mut x, mut y) = (xs.at(first), ys.at(first));
-    for pixel in out.chunks_exact_mut(3) {
-        let (column, line) = ((x >> BITS) as usize, (y >> BITS) as usize);
-        let (wx, wy) = (weight(x), weight(y));
-        let at = line * stride + column * 3;
-        let upper = &image.data[at..at + 6];
-        let lower = &image.data[at + stride..at + stride + 6];
-        for c in 0..3 {
-            pixel[c] = blend([upper[c], upper[c + 3], lower[c], lower[c + 3]], wx, wy);
+    let (left, top) = (tile.place.left as i64, tile.place.top as i64);
+    let run = Run {
+        image: tile.image,
+        xs: Ramp { start: xs.at(first) - (left << BITS), ..xs },
+        ys: Ramp { start: ys.at(first) - (top << BITS), ..ys },
+    };
+    #[cfg(target_arch = "x86_64")]
+    let done = four::draw(&run, out);
+    #[cfg(not(target_arch = "x86_64"))]
+    let done = 0;
+    run.draw(done, out);
+}
+
+/// Positions in an image along an output row, each with its three neighbours in the image.
+#[derive(Clone, Copy)]
+struct Run<'a> {
+    image: &'a Rgb8,
+    xs: Ramp,
+    ys: Ramp,
+}
+
+impl Run<'_> {
+    /// Draws the pixels of `out` from number `done` on.
+    fn draw(&self, done: usize, out: &mut [u8]) {
+        let stride = self.image.width * 3;
+        let (mut x, mut y) = (self.xs.at(done), self.ys.at(done));
+        for pixel in out[done * 3..].chunks_exact_mut(3) {
+            let (column, line) = ((x >> BITS) as usize, (y >> BITS) as usize);
+            let (wx, wy) = (weight(x), weight(y));
+            let at = line * stride + column * 3;
+            let upper = &self.image.data[at..at + 6];
+            let lower = &self.image.data[at + stride..at + stride + 6];
+            for c in 0..3 {
+                pixel[c] = blend([upper[c], upper[c + 3], lower[c], lower[c + 3]], wx, wy);
+            }
+            x += self.xs.step;
+            y += self.ys.step;
         }
-        x += xs.step;
-        y += ys.step;
     }
 }
 
 #[cfg(test)]
-mod tests {
-    use super::*;
-    use crate::data::augment::affine::AffineParams;
-    use crate::data::augment::mosaic::MosaicLayout;
-    use crate::data::rng::{Draw, Purpose};
-    use proptest::prelude::*;
-
-    fn noise(width: usize, height: usize, seed: u32) -> Rgb8 {
-        let mut draw = Draw::new(0, 0, seed, Purpose::Init);
-        let data = (0..width * height * 3).map(|_| draw.bits() as u8).collect();
-        Rgb8 { width, height, data }
-    }
-
-    /// The same by the plain definition, in double precision, on a drawn canvas.
-    fn two_steps(canvas: &Rgb8, map: &Homography, width: usize, height: usize) -> Vec<u8> {
-        let back = map.inverse().unwrap();
-        let mut out = Vec::new();
-        for y in 0..height {
-            for x in 0..width {
-                let (u, v) = back.point(x as f64, y as f64);
-                let (column, line) = (u.floor(), v.floor());
-                let (fx, fy) = (u - column, v - line);
-                let tap = |dx: f64, dy: f64, c: usize| {
-                    let (x, y) = (column + dx, line + dy);
-                    let inside = x >= 0.0 && y >= 0.0 && x < canvas.width as f64 && y < canvas.height as f64;
-                    if inside { canvas.row(y as usize)[x as usize * 3 + c] as f64 } else { f64::from(FILL) }
-                };
-                for c in 0..3 {
-                    let upper = tap(0.0, 0.0, c) * (1.0 - fx) + tap(1.0, 0.0, c) * fx;
-                    let lower = tap(0.0, 1.0, c) * (1.0 - fx) + tap(1.0, 1.0, c) * fx;
-                    out.push((upper * (1.0 - fy) + lower * fy).round() as u8);
-                }
-            }
-        }
-        out
-    }
-
-    fn largest_difference(a: &[u8], b: &[u8]) -> u8 {
-        assert_eq!(a.len(), b.len());
-        a.iter().zip(b).map(|(a, b)| a.abs_diff(*b)).max().unwrap_or(0)
-    }
-
-    #[test]
-    fn identity_keeps_every_pixel() {
-        let image = noise(31, 17, 1);
-        let mut out = vec![0; image.data.len()];
-        Scene { tiles: vec![Tile::at(&image, 0, 0)] }.warp(&Homography::IDENTITY, 31, &mut out);
-        assert_eq!(out, image.data);
-    }
-
-    #[test]
-    fn a_flat_map_gives_grey() {
-        let image = noise(8, 8, 1);
-        let mut out = vec![0; 8 * 8 * 3];
-        let flat = AffineParams { scale: 0.0, ..AffineParams::CENTRED }.matrix((8, 8), (8, 8));
-        Scene { tiles: vec![Tile::at(&image, 0, 0)] }.warp(&flat, 8, &mut out);
-        assert!(out.iter().all(|&v| v == FILL));
-    }
-
-    proptest! {
-        #![proptest_config(ProptestConfig::with_cases(64))]
-        #[test]
-        fn mosaic_in_one_pass_equals_canvas_then_warp(
-            seed: u64, angle in -180.0f64..180.0, scale in 0.1f64..3.0, shear in -30.0f64..30.0, axis_aligned: bool,
-            perspective in prop_oneof![Just(0.0), -0.002f64..0.002],
-        ) {
-            let size = 48;
-            let images: Vec<Rgb8> = [(48, 30), (20, 48), (48, 48), (1, 7)]
-                .iter().enumerate().map(|(i, &(w, h))| noise(w, h, i as u32)).collect();
-            let mut draw = Draw::new(seed, 0, 0, Purpose::Mosaic);
-            let layout = MosaicLayout::draw(size, 4, &mut draw);
-            let tiles: Vec<Tile> = images.iter().enumerate()
-                .map(|(i, image)| Tile { image, place: layout.place(i, size, image.width, image.height) }).collect();
-            let mut canvas = Rgb8::filled(2 * size, 2 * size, FILL);
-            for y in 0..2 * size {
-                for x in 0..2 * size {
-                    if let Some((tile, at)) = tiles.iter().find_map(|t| Some((t, t.offset(x as i64, y as i64)?))) {
-                        let to = (y * 2 * size + x) * 3;
-                        canvas.data[to..to + 3].copy_from_slice(&tile.image.data[at..at + 3]);
-                    }
-                }
-            }
-            let (angle, shear) = if axis_aligned { (0.0, 0.0) } else { (angle, shear) };
-            let params = AffineParams {
-                angle, scale, shear_x: shear, shear_y: -shear / 2.0, perspective_x: perspective, perspective_y: 0.0,
-                translate_x: draw.uniform(0.3, 0.7), translate_y: draw.uniform(0.3, 0.7),
-            };
-            let (width, height) = (50, 40);
-            let map = params.matrix((2 * size, 2 * size), (width, height));
-            let mut out = vec![0; width * height * 3];
-            Scene { tiles }.warp(&map, width, &mut out);
-            prop_assert!(largest_difference(&out, &two_steps(&canvas, &map, width, height)) <= 1);
-        }
-    }
-}
+mod tests;
