@@ -148,7 +148,8 @@ pub(crate) fn assemble<E: Send>(
     Ok(Batch { n, h, w, images, images_u8, targets, items: plan.items.clone() })
 }
 
-fn to_floats(bytes: &[u8], floats: &mut [f32]) {
+/// Bytes as fractions of 255.
+pub(crate) fn to_floats(bytes: &[u8], floats: &mut [f32]) {
     for (out, &byte) in floats.iter_mut().zip(bytes) {
         *out = f32::from(byte) / 255.0;
     }

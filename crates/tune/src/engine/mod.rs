@@ -2,6 +2,7 @@
 
 mod features;
 mod inference;
+mod input;
 mod passes;
 mod place;
 mod teacher;

@@ -6,6 +6,7 @@ use std::sync::atomic::AtomicBool;
 use onsa_compute::cpu::Memory;
 use onsa_compute::{Executor, Mode, Params, Plan, Storage, Trainable};
 
+use super::input;
 use crate::data::batch::Batch;
 use crate::models::{Model, ModelError};
 
@@ -58,8 +59,7 @@ impl Teacher {
         run.1.take_memory(memory);
         self.runs.push(run);
         let (_, executor) = self.runs.last_mut().expect("just pushed");
-        let architecture = &self.model.architecture;
-        architecture.normalise().apply(&batch.images, architecture.image_channels, executor.input_mut(0));
+        input::enter(batch, &self.model.architecture, &self.pool, executor.input_mut(0));
         if !executor.forward_until(stop) {
             return Ok(None);
         }

@@ -7,6 +7,7 @@ use onsa_compute::cpu::Memory;
 use onsa_compute::{Executor, Mode, Params, Plan, Storage, Trainable};
 
 use super::features::{Features, FeaturesError, cut};
+use super::input;
 use super::teacher::Teacher;
 use crate::data::batch::{Batch, Target};
 use crate::models::{Model, ModelError, Task};
@@ -189,9 +190,7 @@ impl TrainStep {
         let kept;
         let targets = match &self.features {
             None => {
-                let architecture = &self.model.architecture;
-                let channels = architecture.image_channels;
-                architecture.normalise().apply(&batch.images, channels, executor.input_mut(0));
+                input::enter(batch, &self.model.architecture, &self.pool, executor.input_mut(0));
                 &batch.targets
             }
             Some(features) => {

@@ -44,6 +44,19 @@ impl Normalise {
             }
         }
     }
+
+    /// Normalises `images` (`[…, channels]`) in place.
+    pub fn change(&self, channels: usize, images: &mut [f32]) {
+        if *self == Normalise::NONE {
+            return;
+        }
+        let factors = self.factors(channels);
+        for pixel in images.chunks_exact_mut(channels) {
+            for (value, (mean, factor)) in pixel.iter_mut().zip(&factors) {
+                *value = (*value - mean) * factor;
+            }
+        }
+    }
 }
 
 #[cfg(test)]

@@ -540,6 +540,8 @@ impl<'a> Run<'a> {
             multi_scale: r.multi_scale,
             blank: r.strategy == Strategy::Head,
             second_group: self.prepared.added.as_ref().and_then(|added| added.second_group()),
+            // The step makes floats of the bytes on their way into the network.
+            floats: false,
             ..LoaderConfig::default()
         }
     }

@@ -21,8 +21,9 @@ fn begun<'a>(recipe: &'a Recipe) -> (Run<'a>, Batch) {
     files::prepare_folders(&run_dir).unwrap();
     let place = place(recipe, prepared.dataset.pixels).unwrap();
     let run = Run::new(recipe, prepared, run_dir, &place, &mut Silent).unwrap();
-    let mut loader =
-        TrainLoader::new(Arc::clone(&run.train_cache), run.loader_config(), run.counters.position()).unwrap();
+    // Floats, that a test can spoil one.
+    let config = LoaderConfig { floats: true, ..run.loader_config() };
+    let mut loader = TrainLoader::new(Arc::clone(&run.train_cache), config, run.counters.position()).unwrap();
     let batch = loader.next().unwrap().unwrap().batch;
     (run, batch)
 }
