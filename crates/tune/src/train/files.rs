@@ -2,11 +2,11 @@
 
 use std::path::Path;
 
-use onsa_intake::checkpoint::{Meta, Tensor, write_safetensors_to};
+use onsa_intake::checkpoint::{Dtype, Meta, Tensor, write_safetensors_to};
 use serde_json::json;
 
 use super::error::TrainError;
-use super::state::{EpochRow, StateError};
+use super::state::{EpochRow, StateError, le_bytes};
 use crate::durable::{self, WriteError};
 use crate::models::{Model, Task, open::Provenance};
 
@@ -45,7 +45,53 @@ pub fn results_csv(task: Task, rows: &[EpochRow]) -> String {
     text
 }
 
-/// A model file: weights under the reference's names, with what is needed to run them.
+/// What a model file holds: weights under the reference's names, with what is needed to run them.
+pub struct ModelFile {
+    tensors: Vec<Tensor>,
+    meta: Meta,
+}
+
+impl ModelFile {
+    /// Brings the weights to the order of a file.
+    pub fn new(
+        model: &Model,
+        values: &[f32],
+        names: &[String],
+        licence: Option<&str>,
+        imgsz: u32,
+    ) -> ModelFile {
+        let tensors = model.graph.params().iter().map(|info| Tensor {
+            name: info.name.clone(),
+            dtype: Dtype::Float32,
+            shape: info.shape.clone(),
+            data: le_bytes(&info.to_torch(&values[info.range()])).into_owned(),
+        });
+        let meta = Meta {
+            yaml: Some(model.architecture.description()),
+            names: Some(names.to_vec()),
+            nc: Some(names.len() as u32),
+            task: Some(model.task().name().into()),
+            stride: (model.task() == Task::Detect).then(|| crate::models::STRIDES.map(|s| s as f32).to_vec()),
+            licence: licence.map(str::to_owned),
+            producer: Some(format!("onsa {}", env!("CARGO_PKG_VERSION"))),
+            imgsz: Some([imgsz, imgsz]),
+            ..Meta::default()
+        };
+        ModelFile { tensors: tensors.collect(), meta }
+    }
+
+    /// Writes it, durably.
+    ///
+    /// # Errors
+    /// The disk refuses.
+    pub fn write(&self, path: &Path) -> Result<(), WriteError> {
+        durable::write_streamed(path, |mut out| {
+            write_safetensors_to(&mut out, &self.tensors, &self.meta).map_err(std::io::Error::other)
+        })
+    }
+}
+
+/// Writes a model file; see [`ModelFile`].
 ///
 /// # Errors
 /// The disk refuses.
@@ -57,26 +103,7 @@ pub fn write_weights(
     licence: Option<&str>,
     imgsz: u32,
 ) -> Result<(), WriteError> {
-    let tensors: Vec<Tensor> = model
-        .graph
-        .params()
-        .iter()
-        .map(|info| Tensor::from_f32(&info.name, &info.shape, &info.to_torch(&values[info.range()])))
-        .collect();
-    let meta = Meta {
-        yaml: Some(model.architecture.description()),
-        names: Some(names.to_vec()),
-        nc: Some(names.len() as u32),
-        task: Some(model.task().name().into()),
-        stride: (model.task() == Task::Detect).then(|| crate::models::STRIDES.map(|s| s as f32).to_vec()),
-        licence: licence.map(str::to_owned),
-        producer: Some(format!("onsa {}", env!("CARGO_PKG_VERSION"))),
-        imgsz: Some([imgsz, imgsz]),
-        ..Meta::default()
-    };
-    durable::write_streamed(path, |mut out| {
-        write_safetensors_to(&mut out, &tensors, &meta).map_err(std::io::Error::other)
-    })
+    ModelFile::new(model, values, names, licence, imgsz).write(path)
 }
 
 /// Makes the folders of a run where they are missing, and removes what a killed process left half-written.

@@ -7,7 +7,7 @@ use std::borrow::Cow;
 use std::collections::BTreeMap;
 use std::path::{Path, PathBuf};
 
-use safetensors::tensor::{Dtype, SafeTensors, View};
+use safetensors::tensor::{Dtype, Metadata, SafeTensors, TensorInfo};
 use serde::{Deserialize, Serialize};
 use sha2::{Digest, Sha256};
 
@@ -101,36 +101,12 @@ pub enum StateError {
     Write(#[from] durable::WriteError),
 }
 
-fn bytes(values: &[f32]) -> Vec<u8> {
-    // Chunk by chunk into place: a checkpoint has tens of millions of values.
-    let mut bytes = vec![0; 4 * values.len()];
-    for (to, x) in bytes.chunks_exact_mut(4).zip(values) {
-        to.copy_from_slice(&x.to_le_bytes());
-    }
-    bytes
-}
-
-/// Values that are turned into bytes at a time.
-const BLOCK: usize = 1 << 16;
-
-/// A borrowed arena as safetensors takes it.
-struct Lent<'a> {
-    values: &'a [f32],
-    shape: [usize; 1],
-}
-
-impl View for Lent<'_> {
-    fn dtype(&self) -> Dtype {
-        Dtype::F32
-    }
-    fn shape(&self) -> &[usize] {
-        &self.shape
-    }
-    fn data(&self) -> Cow<'_, [u8]> {
-        Cow::Owned(bytes(self.values))
-    }
-    fn data_len(&self) -> usize {
-        self.values.len() * 4
+/// The values' bytes as files have them: in place where the machine has them in that order too.
+pub(super) fn le_bytes(values: &[f32]) -> Cow<'_, [u8]> {
+    if cfg!(target_endian = "little") {
+        Cow::Borrowed(pulp::bytemuck::cast_slice(values))
+    } else {
+        Cow::Owned(values.iter().flat_map(|x| x.to_le_bytes()).collect())
     }
 }
 
@@ -152,29 +128,78 @@ impl Digesting {
     }
 }
 
-/// Writes a checkpoint, durably: the old one stays whole until the new one is.
+/// A checkpoint with its digest, ready to be written.
+pub struct Checkpoint<'a> {
+    path: &'a Path,
+    counters: String,
+    arenas: BTreeMap<String, &'a [f32]>,
+    digest: String,
+}
+
+impl<'a> Checkpoint<'a> {
+    /// Works out the digest, which takes about as long as writing: it can be done beside the writing of other files.
+    ///
+    /// # Errors
+    /// See [`StateError`].
+    pub fn new(
+        path: &'a Path,
+        counters: &Counters,
+        arenas: impl IntoIterator<Item = (String, &'a [f32])>,
+    ) -> Result<Checkpoint<'a>, StateError> {
+        let counters = serde_json::to_string(counters)
+            .map_err(|e| StateError::Damaged { path: path.to_owned(), reason: e.to_string() })?;
+        let arenas: BTreeMap<String, &[f32]> = arenas.into_iter().collect();
+        let mut digest = Digesting::new(&counters);
+        for (name, values) in &arenas {
+            digest.begin(name, values.len() * 4);
+            digest.0.update(le_bytes(values));
+        }
+        Ok(Checkpoint { path, counters, arenas, digest: digest.finish() })
+    }
+
+    /// Writes it, durably: the old one stays whole until the new one is.
+    ///
+    /// # Errors
+    /// See [`StateError`].
+    pub fn write(self) -> Result<(), StateError> {
+        let header =
+            self.header().map_err(|reason| StateError::Damaged { path: self.path.to_owned(), reason })?;
+        Ok(durable::write_streamed(self.path, |file| {
+            file.write_all(&header)?;
+            self.arenas.values().try_for_each(|values| file.write_all(&le_bytes(values)))
+        })?)
+    }
+
+    /// All of the file before the arenas; they follow one another in the order of their names.
+    fn header(&self) -> Result<Vec<u8>, String> {
+        let metadata = [("onsa.sha256", &self.digest), ("onsa.state", &self.counters)]
+            .map(|(k, v)| (k.to_owned(), v.clone()));
+        let mut end = 0;
+        let tensors = self.arenas.iter().map(|(name, values)| {
+            let start = end;
+            end += values.len() * 4;
+            (
+                name.clone(),
+                TensorInfo { dtype: Dtype::F32, shape: vec![values.len()], data_offsets: (start, end) },
+            )
+        });
+        let described = Metadata::new(Some(metadata.into()), tensors.collect()).map_err(|e| e.to_string())?;
+        let mut json = serde_json::to_vec(&described).map_err(|e| e.to_string())?;
+        json.resize(json.len().next_multiple_of(8), b' ');
+        Ok([&(json.len() as u64).to_le_bytes(), &json[..]].concat())
+    }
+}
+
+/// Writes a checkpoint; see [`Checkpoint`].
 ///
 /// # Errors
 /// See [`StateError`].
 pub fn save<'a>(
-    path: &Path,
+    path: &'a Path,
     counters: &Counters,
     arenas: impl IntoIterator<Item = (String, &'a [f32])>,
 ) -> Result<(), StateError> {
-    let damaged = |reason: String| StateError::Damaged { path: path.to_owned(), reason };
-    let counters = serde_json::to_string(counters).map_err(|e| damaged(e.to_string()))?;
-    let arenas: BTreeMap<String, &[f32]> = arenas.into_iter().collect();
-    let mut digest = Digesting::new(&counters);
-    for (name, values) in &arenas {
-        digest.begin(name, values.len() * 4);
-        for block in values.chunks(BLOCK) {
-            digest.0.update(bytes(block));
-        }
-    }
-    let metadata = [("onsa.sha256".to_owned(), digest.finish()), ("onsa.state".to_owned(), counters)];
-    let views = arenas.iter().map(|(name, values)| (name, Lent { values, shape: [values.len()] }));
-    let file = safetensors::serialize(views, Some(metadata.into())).map_err(|e| damaged(e.to_string()))?;
-    Ok(durable::write(path, &file)?)
+    Checkpoint::new(path, counters, arenas)?.write()
 }
 
 /// Reads a checkpoint back and holds it against its digest.

@@ -7,9 +7,10 @@ use std::time::Instant;
 use super::{Ema, Run, TrainError, files, strategy};
 use crate::durable;
 use crate::train::added::Added;
+use crate::train::files::ModelFile;
 use crate::train::observer::Silent;
 use crate::train::saver::Saver;
-use crate::train::state::{self, Arenas, Counters};
+use crate::train::state::{self, Arenas, Checkpoint, Counters};
 
 /// Where a run's checkpoint lies.
 pub(super) fn checkpoint_path(run_dir: &Path) -> PathBuf {
@@ -26,11 +27,13 @@ struct Subject {
 }
 
 impl Subject {
+    fn model_file(&self, values: &[f32]) -> ModelFile {
+        ModelFile::new(&self.model, values, &self.names, self.licence.as_deref(), self.imgsz)
+    }
+
     /// Writes weights as `weights/NAME.safetensors`.
-    fn write_weights(&self, name: &str, values: &[f32]) -> Result<(), TrainError> {
-        let path = self.run_dir.join(format!("weights/{name}.safetensors"));
-        let licence = self.licence.as_deref();
-        Ok(files::write_weights(&path, &self.model, values, &self.names, licence, self.imgsz)?)
+    fn write(&self, name: &str, file: &ModelFile) -> Result<(), TrainError> {
+        Ok(file.write(&self.run_dir.join(format!("weights/{name}.safetensors")))?)
     }
 }
 
@@ -39,14 +42,22 @@ struct EpochFiles {
     last: Arc<Vec<f32>>,
     /// The best epoch's, where that is not written yet.
     best: Option<Arc<Vec<f32>>>,
+    /// The name that the weights are kept under beside.
+    kept: Option<String>,
     csv: String,
 }
 
 impl EpochFiles {
     fn write(&self, subject: &Subject) -> Result<(), TrainError> {
-        subject.write_weights("last", &self.last)?;
-        if let Some(best) = &self.best {
-            subject.write_weights("best", best)?;
+        let last = subject.model_file(&self.last);
+        if let Some(name) = &self.kept {
+            subject.write(name, &last)?;
+        }
+        subject.write("last", &last)?;
+        match &self.best {
+            Some(best) if Arc::ptr_eq(best, &self.last) => subject.write("best", &last)?,
+            Some(best) => subject.write("best", &subject.model_file(best))?,
+            None => {}
         }
         durable::write(&subject.run_dir.join("results.csv"), self.csv.as_bytes())?;
         Ok(())
@@ -94,16 +105,15 @@ impl Run<'_> {
         });
         let owed = self.saving.postponed.take().and_then(|postponed| postponed.best);
         let best = if best { Some(Arc::clone(&last)) } else { owed };
-        let files = EpochFiles { last, best, csv: files::results_csv(self.task(), &self.counters.rows) };
         let period = self.recipe.save_period;
         let kept = period > 0 && self.counters.epoch.is_multiple_of(period as u32);
-        if now || kept || self.gpu.is_none() {
+        let kept = kept.then(|| format!("epoch{}", self.counters.epoch));
+        let must_wait = now || kept.is_some() || self.gpu.is_none();
+        let csv = files::results_csv(self.task(), &self.counters.rows);
+        let files = EpochFiles { last, best, kept, csv };
+        if must_wait {
             self.saving.saver.wait()?;
-            if kept {
-                subject.write_weights(&format!("epoch{}", self.counters.epoch), &files.last)?;
-            }
-            files.write(&subject)?;
-            return self.save();
+            return self.save_after(Some((files, subject)));
         }
         if !self.saving.saver.is_idle()? {
             self.saving.postponed = Some(files);
@@ -132,12 +142,26 @@ impl Run<'_> {
     /// Saves what resuming needs, after all that was begun to be written.
     pub(super) fn save(&mut self) -> Result<(), TrainError> {
         self.saving.saver.wait()?;
-        if let Some(files) = self.saving.postponed.take() {
-            files.write(&self.subject())?;
-        }
+        let files = self.saving.postponed.take().map(|files| (files, self.subject()));
+        self.save_after(files)
+    }
+
+    /// Writes these files, then what resuming needs. Its digest is worked out on a thread beside, which touches no file: the
+    /// order on the disk stays weights, table, checkpoint.
+    fn save_after(&mut self, files: Option<(EpochFiles, Arc<Subject>)>) -> Result<(), TrainError> {
         let begun = Instant::now();
         self.count();
-        state::save(&checkpoint_path(&self.run_dir), &self.counters, self.arenas())?;
+        let (path, arenas) = (checkpoint_path(&self.run_dir), self.arenas());
+        std::thread::scope(|scope| {
+            let counters = &self.counters;
+            let path = &path;
+            let digest = scope.spawn(move || Checkpoint::new(path, counters, arenas));
+            if let Some((files, subject)) = files {
+                files.write(&subject)?;
+            }
+            let checkpoint = digest.join().unwrap_or_else(|panic| std::panic::resume_unwind(panic))?;
+            Ok::<_, TrainError>(checkpoint.write()?)
+        })?;
         self.pace.saved(begun.elapsed());
         Ok(())
     }
