@@ -513,10 +513,9 @@ impl<T: Element> Backward<'_, T> {
         let pixels = z.pixels();
         let part = part_pixels(channels);
         let parts = pixels.div_ceil(part);
-        // Where dz takes dy's place, du can wait there: the activation's slope is then formed once. As exact as bfloat16
-        // needs it, the slope takes less time than writing du.
-        let keep =
-            T::GROUP == 1 && dz.data.get() == dy.data.get() && activation != Activation::Identity && !add;
+        // Where dz takes dy's place, du can wait there: the activation's slope is then formed once. Its lines are in the
+        // cache, and what is rounded once more is a gradient that was rounded as it was written.
+        let keep = dz.data.get() == dy.data.get() && activation != Activation::Identity && !add;
         sums.clear();
         sums.resize(parts * channels, Sums::default());
         team::for_each_chunk(sums, channels, |p, out| {

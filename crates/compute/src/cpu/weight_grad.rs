@@ -43,17 +43,34 @@ const CUTS_OF_TURNED: Cuts =
     Cuts { items: 16, band: 192 * 1024, pixels: 512, pointwise: 192 * 1024, partial: 1 << 22 };
 
 /// Sums the chunks' results, each as long as `out`, in order.
-pub(crate) fn sum_chunks(partial: &[f32], chunks: usize, out: &mut [f32]) {
+pub(crate) fn sum_chunks(isa: Isa, partial: &[f32], chunks: usize, out: &mut [f32]) {
     const PART: usize = 4096;
     let len = out.len();
+    assert!(partial.len() >= chunks * len);
     team::for_each_chunk(out, PART, |part, out| {
-        let start = part * PART;
-        out.copy_from_slice(&partial[start..start + out.len()]);
-        for chunk in 1..chunks {
-            let from = &partial[chunk * len + start..][..out.len()];
-            out.iter_mut().zip(from).for_each(|(a, b)| *a += b);
-        }
+        let from = partial[part * PART..].as_ptr();
+        // SAFETY: each of the chunks has the part's elements, `len` apart.
+        unsafe { sum_part(isa, from, len, chunks, out) }
     });
+}
+
+dispatch! {
+    /// `out = from[0] + from[1] + …`, the rows `step` apart.
+    fn sum_part(from: *const f32, step: usize, rows: usize, out: &mut [f32]) = sum_part_impl
+}
+
+#[inline(always)]
+unsafe fn sum_part_impl<S: Simd>(from: *const f32, step: usize, rows: usize, out: &mut [f32]) {
+    // SAFETY: the caller's promise.
+    unsafe {
+        for_channels!(S, out.len(), |c, n| {
+            let mut sum = S::load_n(from.add(c), n);
+            for row in 1..rows {
+                sum = S::add(sum, S::load_n(from.add(row * step + c), n));
+            }
+            S::store_n(out.as_mut_ptr().add(c), sum, n)
+        })
+    }
 }
 
 /// A band of output rows of one image (of pixels of the whole batch, where the convolution is pointwise).
@@ -158,7 +175,7 @@ impl WeightGrad {
                 self.item(isa, x, dy, chunk, slice, to);
             }
         });
-        sum_chunks(partial, self.chunks, out);
+        sum_chunks(isa, partial, self.chunks, out);
     }
 
     unsafe fn item<T: Product>(

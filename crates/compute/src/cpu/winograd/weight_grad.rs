@@ -100,7 +100,7 @@ impl WinogradWeightGrad {
                 self.item(isa, x, dy, work, next, to);
             }
         });
-        sum_chunks(partial, self.chunks, out);
+        sum_chunks(isa, partial, self.chunks, out);
     }
 
     #[allow(clippy::too_many_arguments)]
