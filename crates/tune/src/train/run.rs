@@ -563,7 +563,7 @@ impl<'a> Run<'a> {
             let next = self.step.pool().install(|| loader.next()).ok_or(TrainError::LoaderEnded)??;
             debug_assert_eq!(next.at, self.counters.position());
             let batch = next.batch;
-            let has_images = !batch.images.is_empty();
+            let has_images = !(batch.images.is_empty() && batch.images_u8.is_empty());
             if self.drawn.len() < DRAWN_BATCHES && self.counters.epoch == 0 && self.recipe.plots && has_images
             {
                 self.drawn.push(finish::DrawnBatch::new(&batch));
