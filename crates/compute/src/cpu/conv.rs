@@ -17,7 +17,8 @@ use super::team;
 use super::tile::{Init, MAX_TAPS, Product, Tap, Tile, Tiles};
 use super::window::Window;
 
-/// A band's scratch and output together stay under this many elements (the second-level cache holds them).
+/// A band's scratch and output together stay under this many float32 elements, or twice as many bfloat16 ones (the
+/// second-level cache holds them).
 const BAND_ELEMENTS: usize = 48 * 1024;
 
 /// Pixels of one work item of a pointwise convolution: whole tiles. Products of groups take half as long, so that uneven
@@ -109,7 +110,7 @@ impl DenseConv {
                 for (window, w) in windows.iter().enumerate() {
                     assert!(w.row_offsets.len() <= MAX_TAPS, "kernels have at most {MAX_TAPS} rows");
                     let row = w.row_step * w.source_cols() * depth + w.cols * destination[3];
-                    let most = (BAND_ELEMENTS / row.max(1)).clamp(1, w.rows.max(1));
+                    let most = (group * BAND_ELEMENTS / row.max(1)).clamp(1, w.rows.max(1));
                     let count = w.rows.div_ceil(most);
                     for b in 0..count {
                         bands.push(Band {
