@@ -16,7 +16,7 @@ use rayon::prelude::*;
 
 use super::scratch::Shared;
 
-/// Turns that a thread waits awake before it sleeps: some 30 microseconds, longer than most of what a pass does alone.
+/// Turns that a thread waits awake: a tenth of a millisecond, longer than most of what a pass does alone.
 const AWAKE: u32 = 4096;
 
 /// Turns after that in which it offers its processor to others: about a millisecond where nobody wants it.
