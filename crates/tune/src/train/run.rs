@@ -517,20 +517,13 @@ impl<'a> Run<'a> {
         self.push()
     }
 
-    /// Threads that draw batches ahead; 0: the threads that compute do it between two steps. Where there are few, others
-    /// would take their processors amid a step, and whoever waits for one that has lost its own waits for nothing.
-    fn workers(&self) -> usize {
-        let few = self.gpu.is_none() && self.step.pool().current_num_threads() <= FEW_THREADS;
-        if few && !self.recipe.is_given("workers") { 0 } else { start::workers(self.recipe) }
-    }
-
     fn loader_config(&self) -> LoaderConfig {
         let r = self.recipe;
         LoaderConfig {
             imgsz: r.imgsz,
             batch: (r.batch as usize).min(self.prepared.dataset.train.len()),
             seed: r.seed,
-            workers: self.workers(),
+            workers: loader_threads(r, self.gpu.is_some(), self.step.pool().current_num_threads()),
             augment: start::augmentation(r),
             classify: (self.task() == Task::Classify).then(|| start::classify_augmentation(r)),
             close_mosaic: r.close_mosaic,
@@ -773,6 +766,13 @@ impl<'a> Run<'a> {
         let images = self.prepared.dataset.train.len();
         images.div_ceil((self.recipe.batch as usize).min(images)) as u64
     }
+}
+
+/// Threads that draw batches ahead; 0: the `threads` that compute do it between two steps. Where there are few, others
+/// would take their processors amid a step, and whoever waits for one that has lost its own waits for nothing.
+fn loader_threads(recipe: &Recipe, on_gpu: bool, threads: usize) -> usize {
+    let few = !on_gpu && threads <= FEW_THREADS;
+    if few && !recipe.is_given("workers") { 0 } else { start::workers(recipe) }
 }
 
 #[cfg(test)]

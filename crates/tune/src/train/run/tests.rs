@@ -78,3 +78,20 @@ fn run_to_end(recipe: &Recipe) -> Result<TrainOutcome, TrainError> {
 fn bytes(run_dir: &Path, file: &str) -> Vec<u8> {
     std::fs::read(run_dir.join(file)).unwrap()
 }
+
+#[test]
+fn few_threads_draw_their_batches_themselves_unless_workers_are_asked_for() {
+    let threads = |workers: Option<&str>, on_gpu, threads| {
+        let mut args = TrainArgs::default();
+        args.set("model", "yolo11n").unwrap();
+        args.set("data", "data.yaml").unwrap();
+        if let Some(workers) = workers {
+            args.set("workers", workers).unwrap();
+        }
+        loader_threads(&args.resolve().unwrap(), on_gpu, threads)
+    };
+    assert_eq!(threads(None, false, 2), 0);
+    assert_eq!(threads(Some("1"), false, 2), 1);
+    assert!(threads(None, true, 2) > 0, "a GPU computes");
+    assert!(threads(None, false, 64) > 0);
+}
