@@ -62,6 +62,14 @@ impl Upcoming {
         }
     }
 
+    /// Also those of the rows `first..end` of an image that it has.
+    pub fn rows<T: Copy>(&mut self, tensor: Tensor<T>, image: usize, first: isize, end: isize) {
+        let [_, h, w, _] = tensor.shape;
+        let inside = |row: isize| row.clamp(0, h as isize) as usize;
+        let (first, end) = (inside(first), inside(end));
+        self.pixels(tensor, (image * h + first) * w, end.saturating_sub(first) * w);
+    }
+
     fn push(&mut self, run: Run) {
         // What has no room is not asked for.
         if self.len < RUNS {

@@ -9,11 +9,10 @@ use crate::graph::Activation;
 use super::ahead::Upcoming;
 use super::element::Element;
 use super::elementwise::activate_rows;
-use super::norm::{Moments, row_moments};
+use super::norm::{Moments, for_each_part, row_moments};
 use super::pack::{Block, Packing};
 use super::scratch::{Shared, Tensor, copy_padded, floats, with_scratch};
 use super::simd::{Isa, prefetch};
-use super::team;
 use super::tile::{Init, MAX_TAPS, Product, Tap, Tile, Tiles};
 use super::window::Window;
 
@@ -193,7 +192,6 @@ impl DenseConv {
     ) {
         let tiles = Tiles::of(isa);
         let parts = self.parts(destination.pixels());
-        let channels = destination.channels();
         let job = Job { isa, tiles, source, destination, packed, epilogue };
         let run = |part: usize, moments: Option<&mut [Moments]>| {
             // SAFETY: parts are disjoint in the destination; the caller promises the rest.
@@ -205,13 +203,7 @@ impl DenseConv {
                 }
             }
         };
-        match moments {
-            Some(moments) => {
-                assert_eq!(moments.len(), parts * channels);
-                team::for_each_chunk(moments, channels, |part, m| run(part, Some(m)));
-            }
-            None => team::for_each(parts, |part| run(part, None)),
-        }
+        for_each_part(parts, destination.channels(), moments, run);
     }
 
     unsafe fn pointwise_part<T: Product>(&self, job: &Job<T>, part: usize, moments: Option<&mut [Moments]>) {
@@ -272,8 +264,7 @@ impl DenseConv {
         let mut upcoming = Upcoming::nothing();
         if let Some(next) = self.bands.get(part + 1) {
             let (first, rows) = self.windows[next.window].source_rows(next.rows.0, next.rows.1);
-            let (first, end) = (first.max(0) as usize, (first + rows as isize).clamp(0, h as isize) as usize);
-            upcoming.pixels(source, (next.image * h + first) * w, end.saturating_sub(first) * w);
+            upcoming.rows(source, next.image, first, first + rows as isize);
         }
         // SAFETY: the scratch buffer has the size of the padded window; destination pixels are the band's own.
         unsafe {

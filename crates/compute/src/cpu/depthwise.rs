@@ -6,10 +6,11 @@ use crate::graph::ConvGeometry;
 use super::conv::Epilogue;
 use super::element::Element;
 use super::elementwise::for_channels;
-use super::norm::Moments;
+use super::norm::{Moments, for_each_part};
 use super::scratch::{Shared, Tensor, copy_padded_floats, with_scratch};
 use super::simd::{Isa, Simd, dispatch};
 use super::team;
+use super::weight_grad::sum_chunks;
 
 /// A band's scratch stays under this many elements.
 const BAND_ELEMENTS: usize = 48 * 1024;
@@ -137,12 +138,7 @@ impl Depthwise {
                 }
             });
         };
-        match moments {
-            Some(moments) => {
-                team::for_each_chunk(moments, channels, |band, m| run(&self.bands[band], Some(m)));
-            }
-            None => team::for_each(self.bands.len(), |band| run(&self.bands[band], None)),
-        }
+        for_each_part(self.bands.len(), channels, moments, |band, m| run(&self.bands[band], m));
     }
 
     /// Elements of `partial` that [`Depthwise::weight_grad`] needs.
@@ -181,9 +177,7 @@ impl Depthwise {
                 });
             }
         });
-        for (i, x) in out.iter_mut().enumerate() {
-            *x = (0..chunks).map(|chunk| partial[chunk * len + i]).sum();
-        }
+        sum_chunks(isa, partial, chunks, out);
     }
 
     /// The data gradient for any stride, by scattering; image by image.

@@ -321,27 +321,27 @@ impl Executor {
     fn each_end(
         &mut self,
         which: std::ops::Range<usize>,
-        f: impl Fn(Isa, *mut Bf16, *mut f32, usize) + Sync,
+        f: impl Fn(Isa, *mut Bf16, *mut f32, usize) + Send + Sync,
     ) {
         const PIECE: usize = 64 * 1024;
         if self.storage == Storage::Float32 {
             return;
         }
-        for index in which {
-            let view = self.end_view(index);
-            assert!(view.is_dense(), "inputs and outputs have buffers of their own");
-            let tensor = self.tensor::<Bf16>(&view);
-            let (isa, floats) = (self.isa, Shared(self.ends[index].as_mut_ptr()));
-            let len = view.len();
-            team::run(&self.pool, || {
+        let (isa, pool) = (self.isa, Arc::clone(&self.pool));
+        team::run(&pool, || {
+            for index in which {
+                let view = self.end_view(index);
+                assert!(view.is_dense(), "inputs and outputs have buffers of their own");
+                let (tensor, len) = (self.tensor::<Bf16>(&view), view.len());
+                let floats = Shared(self.ends[index].as_mut_ptr());
                 team::for_each(len.div_ceil(PIECE), |piece| {
                     let start = piece * PIECE;
                     // SAFETY: both hold `len` elements.
                     let (stored, floats) = unsafe { (tensor.data.get().add(start), floats.get().add(start)) };
                     f(isa, stored, floats, PIECE.min(len - start));
                 });
-            });
-        }
+            }
+        });
     }
 
     fn take_ends(&mut self, which: std::ops::Range<usize>) {

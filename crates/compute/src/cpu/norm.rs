@@ -37,26 +37,16 @@ macro_rules! for_blocks {
             $body;
             $c += 4 * lanes;
         }
-        while $c + 2 * lanes <= channels {
-            const $v: usize = 2;
-            $body;
-            $c += 2 * lanes;
-        }
-        while $c < channels {
-            const $v: usize = 1;
-            let $n = lanes.min(channels - $c);
-            $body;
-            $c += lanes;
-        }
+        for_twos!($simd, $c, channels, |$c, $n, $v| $body)
     }};
 }
 
-/// As [`for_blocks`], but of two vectors and one.
+/// As [`for_blocks`] from a channel on, but of two vectors and one.
 macro_rules! for_twos {
-    ($simd:ty, $channels:expr, |$c:ident, $n:ident, $v:ident| $body:expr) => {{
+    ($simd:ty, $first:expr, $channels:expr, |$c:ident, $n:ident, $v:ident| $body:expr) => {{
         let channels = $channels;
         let lanes = <$simd as Simd>::LANES;
-        let mut $c = 0;
+        let mut $c = $first;
         let $n = lanes;
         while $c + 2 * lanes <= channels {
             const $v: usize = 2;
@@ -181,6 +171,25 @@ unsafe fn write_moments<S: Simd>(mean: S::V, m2: S::V, n: usize, out: &mut [Mome
     }
     for (i, out) in out.iter_mut().take(n).enumerate() {
         *out = Moments { mean: means[i], m2: m2s[i] };
+    }
+}
+
+/// Calls `run` with the number of each part and, where they are wanted, the part's row of moments.
+///
+/// # Panics
+/// If `moments` are not as many as parts and channels.
+pub(super) fn for_each_part(
+    parts: usize,
+    channels: usize,
+    moments: Option<&mut [Moments]>,
+    run: impl Fn(usize, Option<&mut [Moments]>) + Sync,
+) {
+    match moments {
+        Some(moments) => {
+            assert_eq!(moments.len(), parts * channels);
+            team::for_each_chunk(moments, channels, |part, row| run(part, Some(row)));
+        }
+        None => team::for_each(parts, |part| run(part, None)),
     }
 }
 
@@ -312,7 +321,7 @@ unsafe fn norm_rows_impl<S: Simd, T: Element>(
     unsafe {
         // Along memory's rows: streams that skip parts of them are slower than loading the parameters again.
         with_act!(activation, A => for p in 0..pixels {
-            for_twos!(S, affine.scale.len(), |c, n, V| {
+            for_twos!(S, 0, affine.scale.len(), |c, n, V| {
                 let x = load_block::<S, T, V>(z.0.add(p * z.1 + c), n);
                 let [scale, shift] = [&affine.scale, &affine.shift].map(|row| block::<S, V>(row, c, n));
                 let mut u = x;
@@ -460,7 +469,7 @@ unsafe fn grad_rows_impl<S: Simd, T: Element>(
     // SAFETY: the caller's promise.
     unsafe {
         with_act!(activation, A => for p in 0..pixels {
-            for_twos!(S, affine.scale.len(), |c, n, V| {
+            for_twos!(S, 0, affine.scale.len(), |c, n, V| {
                 let x = load_block::<S, T, V>(z.0.add(p * z.1 + c), n);
                 let dy = load_block::<S, T, V>(dy.0.add(p * dy.1 + c), n);
                 let [scale, shift] = [&affine.scale, &affine.shift].map(|row| block::<S, V>(row, c, n));

@@ -227,16 +227,14 @@ impl WeightGrad {
         let mut upcoming = Upcoming::nothing();
         if let Some(band) = self.bands.get(band) {
             let g = &self.geometry;
-            let ([_, h, w, _], [_, oh, ow, _]) = (self.input, self.output);
             if g.is_pointwise() {
                 upcoming.pixels(dy, band.start, band.end - band.start);
                 upcoming.pixels(x, band.start, band.end - band.start);
             } else {
-                let first = (band.start * g.stride.0).saturating_sub(g.pad[0]);
-                let end = ((band.end - 1) * g.stride.0 + g.kernel.0).saturating_sub(g.pad[0]).min(h);
-                let pixel = (band.image * oh + band.start) * ow;
-                upcoming.pixels(dy, pixel, (band.end - band.start) * ow);
-                upcoming.pixels(x, (band.image * h + first) * w, end.saturating_sub(first) * w);
+                let row = |row: usize| row as isize - g.pad[0] as isize;
+                upcoming.rows(dy, band.image, band.start as isize, band.end as isize);
+                let end = (band.end - 1) * g.stride.0 + g.kernel.0;
+                upcoming.rows(x, band.image, row(band.start * g.stride.0), row(end));
             }
         }
         upcoming

@@ -33,16 +33,8 @@ impl Normalise {
     /// If the lengths differ.
     pub fn apply(&self, images: &[f32], channels: usize, out: &mut [f32]) {
         assert_eq!(images.len(), out.len(), "as many values in as out");
-        if *self == Normalise::NONE {
-            out.copy_from_slice(images);
-            return;
-        }
-        let factors = self.factors(channels);
-        for (image, out) in images.chunks_exact(channels).zip(out.chunks_exact_mut(channels)) {
-            for ((out, &value), (mean, factor)) in out.iter_mut().zip(image).zip(&factors) {
-                *out = (value - mean) * factor;
-            }
-        }
+        out.copy_from_slice(images);
+        self.change(channels, out);
     }
 
     /// Normalises `images` (`[…, channels]`) in place.

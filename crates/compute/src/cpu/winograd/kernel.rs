@@ -1,8 +1,5 @@
 //! Kernels to the points' matrices, and those matrices' gradients back to the kernel's.
 
-// Columns of arrays of arrays: an iterator over rows would not say what is meant.
-#![allow(clippy::needless_range_loop)]
-
 use super::super::element::Element;
 use super::super::elementwise::for_channels;
 use super::super::simd::{Simd, dispatch, prefetch};
@@ -94,15 +91,7 @@ unsafe fn kernel_grad_row_impl<S: Simd>(
                 *half = kernel_grad::<S>(u);
             }
             for kx in 0..3 {
-                let column = kernel_grad::<S>([
-                    half[0][kx],
-                    half[1][kx],
-                    half[2][kx],
-                    half[3][kx],
-                    half[4][kx],
-                    half[5][kx],
-                ]);
-                for (ky, v) in column.into_iter().enumerate() {
+                for (ky, v) in kernel_grad::<S>(column(&half, kx)).into_iter().enumerate() {
                     let to = to.add((3 * ky + kx) * steps.0 + c);
                     S::store_n(to, if add { S::add(v, S::load_n(to, n)) } else { v }, n);
                 }

@@ -18,11 +18,10 @@ use crate::graph::ConvGeometry;
 use super::ahead::Upcoming;
 use super::conv::{Epilogue, Weights};
 use super::element::{Element, Storage};
-use super::norm::Moments;
+use super::norm::{Moments, for_each_part};
 use super::pack::Packing;
 use super::scratch::{Shared, Tensor, floats, with_scratch};
 use super::simd::Isa;
-use super::team;
 use super::tile::{Init, Product, Tap, Tile, Tiles};
 use super::transpose::transpose;
 use kernel::kernel_rows;
@@ -204,18 +203,11 @@ impl Winograd {
         epilogue: Epilogue<T>,
         moments: Option<&mut [Moments]>,
     ) {
-        let channels = destination.channels();
         let run = |part: usize, moments: Option<&mut [Moments]>| {
             // SAFETY: bands are disjoint in the destination; the caller promises the rest.
             unsafe { self.band(isa, source, destination, packed, &epilogue, part, moments) }
         };
-        match moments {
-            Some(moments) => {
-                assert_eq!(moments.len(), self.parts() * channels);
-                team::for_each_chunk(moments, channels, |part, m| run(part, Some(m)));
-            }
-            None => team::for_each(self.bands.len(), |part| run(part, None)),
-        }
+        for_each_part(self.parts(), destination.channels(), moments, run);
     }
 
     #[allow(clippy::too_many_arguments)]
@@ -291,14 +283,12 @@ impl Winograd {
 
     /// What a band writes when its first products are formed, and what the next one reads, which the same thread takes.
     fn upcoming<T: Copy>(&self, source: Tensor<T>, destination: Tensor<T>, part: usize) -> Upcoming {
-        let ([_, h, w, _], [_, oh, ow, _]) = (self.source, self.destination);
         let mut upcoming = Upcoming::nothing();
         let (first, end) = self.pixel_rows(&self.bands[part]);
-        upcoming.pixels(destination, (self.bands[part].image * oh + first) * ow, (end - first) * ow);
+        upcoming.rows(destination, self.bands[part].image, first as isize, end as isize);
         if let Some(next) = self.bands.get(part + 1) {
-            let first = (next.rows.0 * OUT).saturating_sub(self.pad.0);
-            let end = (next.rows.1 * OUT + IN - OUT).saturating_sub(self.pad.0).min(h);
-            upcoming.pixels(source, (next.image * h + first) * w, end.saturating_sub(first) * w);
+            let row = |row: usize| row as isize - self.pad.0 as isize;
+            upcoming.rows(source, next.image, row(next.rows.0 * OUT), row(next.rows.1 * OUT + IN - OUT));
         }
         upcoming
     }

@@ -129,7 +129,7 @@ pub(super) unsafe fn kernel_grad<S: Simd>(u: [S::V; 6]) -> [S::V; 3] {
 
 /// A column of rows of vectors. Not by `map`: its closure would be compiled without the instruction set.
 #[inline(always)]
-pub(super) fn column<V: Copy, const N: usize>(rows: &[[V; IN]; N], j: usize) -> [V; N] {
+pub(super) fn column<V: Copy, const W: usize, const N: usize>(rows: &[[V; W]; N], j: usize) -> [V; N] {
     let mut column = [rows[0][j]; N];
     for (v, row) in column.iter_mut().zip(rows) {
         *v = row[j];

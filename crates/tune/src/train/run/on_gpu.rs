@@ -468,7 +468,7 @@ impl Run<'_> {
         if self.gpu.is_none() || !self.drawn.is_empty() || self.recipe.strategy == Strategy::Head {
             return Ok(());
         }
-        let config = LoaderConfig { floats: false, prefetch: 1, ..self.loader_config() };
+        let config = LoaderConfig { prefetch: 1, ..self.loader_config() };
         let loader = TrainLoader::new(Arc::clone(&self.train_cache), config, Position::default())?;
         for step in loader.take(DRAWN_BATCHES) {
             let step = step?;
